@@ -1,0 +1,48 @@
+"""What a backend is written against: the contract, and helpers that several backends share."""
+
+from storebridge.driver.backend import Backend, Options
+from storebridge.driver.contract import (
+    Driver,
+    DriverError,
+    Durability,
+    ErrorKind,
+    Fault,
+    Field,
+    Index,
+    Key,
+    Position,
+    Range,
+    Rows,
+    Table,
+    Traits,
+    Transaction,
+    UniqueClash,
+    Value,
+    Values,
+    ValuesOf,
+    View,
+)
+
+__all__ = [
+    "Backend",
+    "Driver",
+    "DriverError",
+    "Durability",
+    "ErrorKind",
+    "Fault",
+    "Field",
+    "Index",
+    "Key",
+    "Options",
+    "Position",
+    "Range",
+    "Rows",
+    "Table",
+    "Traits",
+    "Transaction",
+    "UniqueClash",
+    "Value",
+    "Values",
+    "ValuesOf",
+    "View",
+]
