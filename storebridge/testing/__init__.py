@@ -1,0 +1,22 @@
+"""The conformance suite, and fixtures for the tests of those who use storebridge.
+
+**You write a backend.** Subclass `DriverConformance`, supply one fixture, and get all of it::
+
+    import pytest
+    from storebridge.testing.driver_suite import DriverConformance
+    from storebridge.testing.harness import BackendHarness
+
+    class TestMyEngine(DriverConformance):
+        @pytest.fixture
+        def harness(self, tmp_path):
+            return BackendHarness("storebridge_myengine:backend", str(tmp_path / "store.my"))
+
+Nothing is left out but what the driver's traits say that its engine cannot do: those tests are
+not collected as passed, they are skipped with the trait as the reason. `STOREBRIDGE_ATTACK=10` makes the
+random and the killing tests ten times as long; `STOREBRIDGE_SEED=…` repeats a run.
+
+**You use storebridge.** The pytest plugin comes with the package: ask for the fixture
+`storebridge_location`, and choose the backend with `--storebridge-backend`.
+
+Nothing is imported here: pytest and hypothesis come with the extra `testing`.
+"""
