@@ -1,0 +1,146 @@
+"""Which pages are free, which will be once nobody reads them, and how both are kept in the file."""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from bisect import bisect_left, insort
+from collections.abc import Collection, Iterable
+from itertools import islice
+from operator import indexOf, sub
+
+from .errors import CorruptError
+from .page import FREELIST, HEADER, HEADER_SIZE
+
+_ID_SIZE = 8
+_LARGE = 0xFFFF  # from this many ids on, the count is kept as the first id
+
+
+class Freelist:
+    """Free pages in order, lowest first out, and pages freed by recent commits.
+
+    A page freed by transaction N is part of every state before N: it is *pending* until no reader
+    looks at such a state and a later state is safe on disk. The file lists both kinds alike.
+    """
+
+    def __init__(self, free: Iterable[int] = ()) -> None:
+        self._free = sorted(free)
+        self._head = 0  # ids before it are handed out: cheaper than taking from a list's front
+        self._pending: dict[int, list[int]] = {}
+        self._taken: list[int] = []
+        self._no_run_of = 0  # a search for a run this long failed, and nothing was added since
+
+    def __len__(self) -> int:
+        return len(self._free) - self._head + sum(map(len, self._pending.values()))
+
+    @property
+    def free_count(self) -> int:
+        """The pages that may be handed out now."""
+        return len(self._free) - self._head
+
+    def ids(self) -> list[int]:
+        """All free and pending ids, sorted."""
+        ids = self._free[self._head :]
+        for pending in self._pending.values():
+            ids += pending
+        ids.sort()
+        return ids
+
+    def release(self, last_txid: int) -> None:
+        """Make what transactions up to `last_txid` freed available."""
+        for txid in [txid for txid in self._pending if txid <= last_txid]:
+            self._add(self._pending.pop(txid))
+
+    def _add(self, ids: list[int]) -> None:
+        self._no_run_of = 0
+        # Few into many: moving the tail for each is cheaper than another pass over all.
+        if len(ids) * 64 < len(self._free):
+            for page in ids:
+                insort(self._free, page, self._head)
+        else:
+            self._free = self._free[self._head :] + ids
+            self._free.sort()
+            self._head = 0
+
+    def allocate(self, count: int) -> int:
+        """The first of `count` pages in a row that are now taken; 0 where there are none."""
+        if count == 1:
+            if self._head == len(self._free):
+                return 0
+            page = self._free[self._head]
+            self._head += 1
+            self._taken.append(page)
+            return page
+        if self._no_run_of and count >= self._no_run_of:
+            return 0
+        last = islice(self._free, self._head + count - 1, None)
+        first = islice(self._free, self._head, None)
+        try:
+            index = self._head + indexOf(map(sub, last, first), count - 1)
+        except ValueError:
+            self._no_run_of = count
+            return 0
+        run = self._free[index : index + count]
+        del self._free[index : index + count]
+        self._taken += run
+        return run[0]
+
+    def free(self, txid: int, pages: Collection[int]) -> None:
+        """Note that transaction `txid` no longer uses these pages."""
+        for page in pages:
+            index = bisect_left(self._free, page, self._head)
+            if index < len(self._free) and self._free[index] == page:
+                raise CorruptError(f"page {page} is in use, and in the freelist too")
+        self._pending.setdefault(txid, []).extend(pages)
+
+    def keep(self) -> None:
+        """The commit under way succeeded: what it took is used."""
+        self._taken.clear()
+        if self._head > 4096 and self._head * 2 > len(self._free):
+            del self._free[: self._head]
+            self._head = 0
+
+    def undo(self, txid: int) -> None:
+        """The commit under way failed: give back what it took, forget what it freed."""
+        self._pending.pop(txid, None)
+        self._add(self._taken)
+        self._taken = []
+
+    def encoded_size(self) -> int:
+        """The bytes that `encode` needs, or a little more."""
+        count = len(self)
+        return HEADER_SIZE + _ID_SIZE * (count + (count >= _LARGE))
+
+    def encode(self, page_id: int, overflow: int, page_size: int) -> bytes:
+        """The freelist's pages."""
+        ids = self.ids()
+        count = len(ids)
+        if count >= _LARGE:
+            ids.insert(0, count)
+        header = HEADER.pack(page_id, FREELIST, min(count, _LARGE), overflow)
+        return (header + _pack(ids)).ljust((overflow + 1) * page_size, b"\0")
+
+
+def _pack(ids: list[int]) -> bytes:
+    words = array("Q", ids)
+    if sys.byteorder == "big":
+        words.byteswap()
+    return words.tobytes()
+
+
+def decode_freelist(page: bytes, count: int, high_water: int) -> list[int]:
+    """The ids in a freelist's pages, sorted."""
+    start = HEADER_SIZE
+    if count == _LARGE:
+        count = int.from_bytes(page[start : start + _ID_SIZE], "little")
+        start += _ID_SIZE
+    end = start + _ID_SIZE * count
+    if end > len(page):
+        raise CorruptError(f"the freelist of {len(page)} bytes cannot hold {count} pages")
+    words = array("Q", page[start:end])
+    if sys.byteorder == "big":
+        words.byteswap()
+    ids = sorted(words)
+    if ids and not (ids[0] >= 2 and ids[-1] < high_water):
+        raise CorruptError("the freelist names a page outside the file")
+    return ids

@@ -1,0 +1,283 @@
+"""Reading the B+trees of one snapshot.
+
+Everything moves by key: a leaf is found together with the bounds of the keys that it may hold,
+and the next leaf is the one found from the upper bound. So nothing keeps a stack of pages, a
+changed tree cannot confuse an iteration, and because each bound is strictly beyond the key that
+was asked for, an iteration ends even where damaged pages form a circle.
+"""
+
+from __future__ import annotations
+
+import mmap
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from struct import Struct
+from typing import NamedTuple, Protocol
+
+from .errors import CorruptError
+from .page import (
+    BRANCH,
+    ELEMENT_SIZE,
+    HEADER,
+    HEADER_SIZE,
+    LEAF,
+    BucketValue,
+    bucket_header,
+    decode_branch,
+    decode_inline,
+    decode_leaf,
+    type_name,
+)
+
+_ELEMENT = Struct("<IIII").unpack_from
+_KEY_OF_ELEMENT = Struct("<II").unpack_from
+_HEADER = HEADER.unpack_from
+_DEPTHS = range(64)  # no tree of two children a branch is deeper: beyond, pages form a circle
+
+
+class Leaf(NamedTuple):
+    """A leaf's contents, and the bounds of what it may hold (None: no bound on that side)."""
+
+    keys: list[bytes]
+    values: list[bytes]
+    lower: bytes | None
+    upper: bytes | None
+    nested: bool  # whether some values are buckets
+
+
+class Source(Protocol):
+    """Where a bucket's committed keys and values come from."""
+
+    def find(self, key: bytes) -> bytes | None:
+        """The value of a key; a BucketValue where it is a bucket."""
+
+    def leaf_from(self, key: bytes | None) -> Leaf:
+        """The leaf where a key belongs; None asks for the first leaf."""
+
+    def leaf_before(self, key: bytes | None) -> Leaf:
+        """The leaf of the last keys below `key`; None asks for the last leaf."""
+
+
+Branch = tuple[list[bytes], list[int]]
+
+
+class Pages:
+    """The pages of one snapshot.
+
+    `branches` holds decoded branch pages and is shared by all snapshots of a database: while
+    anybody can reach a page its bytes do not change, and a commit drops the pages that it wrote.
+    The list of children has the first child twice, so that a bisection's result is its index.
+    """
+
+    __slots__ = ("branches", "data", "high_water", "page_size")
+
+    MAX_BRANCHES = 4096
+
+    def __init__(
+        self, data: mmap.mmap, page_size: int, high_water: int, branches: dict[int, Branch]
+    ) -> None:
+        self.data = data
+        self.page_size = page_size
+        self.high_water = high_water
+        self.branches = branches
+
+    def header(self, page: int) -> tuple[int, int, int]:
+        """A page's type, count of elements and overflow, once they make sense."""
+        if not 2 <= page < self.high_water:
+            raise CorruptError(f"page {page} is outside of the file's {self.high_water} pages")
+        found, flags, count, overflow = _HEADER(self.data, page * self.page_size)
+        if found != page:
+            raise CorruptError(f"page {page} says that it is page {found}")
+        if page + overflow >= self.high_water:
+            raise CorruptError(f"page {page} reaches {overflow} pages on, beyond the file's end")
+        return flags, count, overflow
+
+    def content(self, page: int, overflow: int) -> bytes:
+        """A page's bytes, overflow pages included."""
+        start = page * self.page_size
+        return self.data[start : start + (overflow + 1) * self.page_size]
+
+    def leaf(self, page: int, count: int, overflow: int) -> tuple[list[bytes], list[bytes], bool]:
+        """A leaf page's keys and values, and whether some are buckets."""
+        try:
+            return decode_leaf(self.content(page, overflow), count)
+        except CorruptError as problem:
+            raise CorruptError(f"page {page}: {problem}") from None
+
+    def branch(self, page: int) -> Branch:
+        """A branch page's keys, and its children with the first one twice."""
+        flags, count, overflow = self.header(page)
+        if flags != BRANCH:
+            raise CorruptError(f"page {page} is a {type_name(flags)} page inside a tree")
+        try:
+            keys, children = decode_branch(self.content(page, overflow), count)
+        except CorruptError as problem:
+            raise CorruptError(f"page {page}: {problem}") from None
+        return self.keep_branch(page, keys, children)
+
+    def keep_branch(self, page: int, keys: list[bytes], children: list[int]) -> Branch:
+        """Remember a decoded branch page."""
+        if len(self.branches) >= self.MAX_BRANCHES:
+            self.branches.clear()
+        branch = self.branches[page] = (keys, [children[0], *children])
+        return branch
+
+    def nested(self, page: int, count: int, overflow: int) -> list[tuple[bytes, BucketValue]]:
+        """The buckets among a leaf page's entries."""
+        content = self.content(page, overflow)
+        # Most leaves have none: their flags show it for a fraction of the cost of decoding.
+        if not any(content[HEADER_SIZE : HEADER_SIZE + count * ELEMENT_SIZE : ELEMENT_SIZE]):
+            return []
+        keys, values, _ = self.leaf(page, count, overflow)
+        pairs = zip(keys, values, strict=True)
+        return [(key, value) for key, value in pairs if type(value) is BucketValue]
+
+    def tree_pages(self, root: int) -> Iterator[tuple[int, int, int, int, int]]:
+        """(page, type, count, overflow, depth) of every page of a tree, parents first."""
+        waiting = [(root, 0)]
+        seen: set[int] = set()
+        while waiting:
+            page, depth = waiting.pop()
+            if page in seen:
+                raise CorruptError(f"page {page} is referenced twice")
+            seen.add(page)
+            flags, count, overflow = self.header(page)
+            yield page, flags, count, overflow, depth
+            if flags == BRANCH:
+                children = self.branch(page)[1]
+                waiting += [(child, depth + 1) for child in reversed(children[1:])]
+            elif flags != LEAF:
+                raise CorruptError(f"page {page} is a {type_name(flags)} page inside a tree")
+
+
+class PagedTree:
+    """The keys and values below a root page."""
+
+    __slots__ = ("pages", "root")
+
+    def __init__(self, pages: Pages, root: int) -> None:
+        self.pages = pages
+        self.root = root
+
+    def find(self, key: bytes) -> bytes | None:
+        pages = self.pages
+        branches = pages.branches
+        page = self.root
+        for _ in _DEPTHS:
+            node = branches.get(page)
+            if node is None:
+                flags, count, overflow = pages.header(page)
+                if flags == LEAF:
+                    return self._search(page, count, overflow, key)
+                node = pages.branch(page)
+            page = node[1][bisect_right(node[0], key)]
+        raise CorruptError(f"the tree of page {self.root} has a circle")
+
+    def _search(self, page: int, count: int, overflow: int, key: bytes) -> bytes | None:
+        """Look in a leaf without decoding it."""
+        pages = self.pages
+        data = pages.data
+        start = page * pages.page_size
+        end = start + (overflow + 1) * pages.page_size
+        first = start + HEADER_SIZE
+        if first + count * ELEMENT_SIZE > end:
+            raise CorruptError(f"page {page} cannot hold {count} elements")
+        low, high = 0, count
+        while low < high:
+            middle = (low + high) >> 1
+            element = first + middle * ELEMENT_SIZE
+            position, size = _KEY_OF_ELEMENT(data, element + 4)
+            at = element + position
+            found = data[at : at + size]
+            if found < key:
+                low = middle + 1
+            elif found == key:
+                flags, position, key_size, value_size = _ELEMENT(data, element)
+                at = element + position + key_size
+                if at + value_size > end:
+                    raise CorruptError(f"page {page}: a value reaches beyond its page")
+                value = data[at : at + value_size]
+                return BucketValue(value) if flags & 1 else value
+            else:
+                high = middle
+        return None
+
+    def leaf_from(self, key: bytes | None) -> Leaf:
+        pages = self.pages
+        page = self.root
+        lower = upper = None
+        for _ in _DEPTHS:
+            node = pages.branches.get(page)
+            if node is None:
+                flags, count, overflow = pages.header(page)
+                if flags == LEAF:
+                    return self._leaf(page, count, overflow, lower, upper)
+                node = pages.branch(page)
+            keys, children = node
+            index = bisect_right(keys, key) if key is not None else 0
+            # The first child also takes what is below its key, so it sets no lower bound.
+            if index > 1:
+                lower = keys[index - 1]
+            index = index or 1
+            if index < len(keys):
+                upper = keys[index]
+            page = children[index]
+        raise CorruptError(f"the tree of page {self.root} has a circle")
+
+    def leaf_before(self, key: bytes | None) -> Leaf:
+        pages = self.pages
+        page = self.root
+        lower = upper = None
+        for _ in _DEPTHS:
+            node = pages.branches.get(page)
+            if node is None:
+                flags, count, overflow = pages.header(page)
+                if flags == LEAF:
+                    return self._leaf(page, count, overflow, lower, upper)
+                node = pages.branch(page)
+            keys, children = node
+            index = (bisect_left(keys, key) if key is not None else len(keys)) or 1
+            if index > 1:
+                lower = keys[index - 1]
+            if index < len(keys):
+                upper = keys[index]
+            page = children[index]
+        raise CorruptError(f"the tree of page {self.root} has a circle")
+
+    def _leaf(
+        self, page: int, count: int, overflow: int, lower: bytes | None, upper: bytes | None
+    ) -> Leaf:
+        keys, values, nested = self.pages.leaf(page, count, overflow)
+        if not keys:
+            if page != self.root:
+                raise CorruptError(f"page {page} is an empty leaf below a branch")
+        elif (lower is not None and keys[0] < lower) or keys[0] > keys[-1]:
+            raise CorruptError(f"page {page} holds keys out of order")
+        return Leaf(keys, values, lower, upper, nested)
+
+
+class InlineTree:
+    """The keys and values of a bucket that lies in its parent's page, or of a new one."""
+
+    __slots__ = ("keys", "values")
+
+    def __init__(self, value: bytes) -> None:
+        self.keys, self.values = decode_inline(value)
+
+    def find(self, key: bytes) -> bytes | None:
+        index = bisect_left(self.keys, key)
+        if index < len(self.keys) and self.keys[index] == key:
+            return self.values[index]
+        return None
+
+    def leaf_from(self, key: bytes | None) -> Leaf:
+        return Leaf(self.keys, self.values, None, None, False)
+
+    def leaf_before(self, key: bytes | None) -> Leaf:
+        return Leaf(self.keys, self.values, None, None, False)
+
+
+def open_tree(pages: Pages, value: bytes) -> tuple[PagedTree | InlineTree, int]:
+    """The tree and sequence of a bucket's value."""
+    root, sequence = bucket_header(value)
+    return (PagedTree(pages, root) if root else InlineTree(value)), sequence
