@@ -9,11 +9,11 @@
     class TestMyEngine(DriverConformance):
         @pytest.fixture
         def harness(self, tmp_path):
-            return BackendHarness("storebridge_myengine:backend", str(tmp_path / "store.my"))
+            return BackendHarness("storebridge_myengine:backend", tmp_path)
 
-Nothing is left out but what the driver's traits say that its engine cannot do: those tests are
-not collected as passed, they are skipped with the trait as the reason. `STOREBRIDGE_ATTACK=10` makes the
-random and the killing tests ten times as long; `STOREBRIDGE_SEED=…` repeats a run.
+A test is skipped only where the driver's traits say that its engine cannot do that, with the
+trait as the reason. `STOREBRIDGE_ATTACK=10` makes the random and the killing tests ten times as
+long; `STOREBRIDGE_SEED=…` chooses the random operations (a failure prints its seed).
 
 **You use storebridge.** The pytest plugin comes with the package: ask for the fixture
 `storebridge_location`, and choose the backend with `--storebridge-backend`.

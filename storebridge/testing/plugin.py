@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+pytest.register_assert_rewrite(
+    "storebridge.testing.contract", "storebridge.testing.harness", "storebridge.testing.model"
+)
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("storebridge")
