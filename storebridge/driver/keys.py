@@ -1,0 +1,165 @@
+"""Keys as bytes whose order is the order of the fields.
+
+- A single text field is its UTF-8. UTF-8 sorts as code points do.
+- Several fields are joined by one space. In their text every character up to `!` is written as `!`
+  and two hex digits, so the space that ends a field sorts before anything a longer text goes on
+  with.
+- An integer is 16 hex digits of its value plus 2**63, so negative ones sort first.
+
+All of it is printable, so that the engine's own tools show keys that people can read.
+
+Encoders and decoders are compiled from generated source, one for each list of fields, as
+`collections.namedtuple` does for its constructor: a key is built for every index entry of every
+change, and a loop over the fields would cost more than the engine's own work.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from storebridge.driver.contract import Field, Index, Key, Position, Table, Values
+
+OFFSET = 2**63
+_LOW = re.compile("[\x00-\x20!]")
+_ESCAPED = re.compile("!([0-9a-f]{2})")
+
+EncodeKey = Callable[[Key], bytes]
+DecodeKey = Callable[[bytes], Position]
+EncodeEntry = Callable[[Key, Values], bytes | None]
+
+
+def join(values: Sequence[str | int], several: bool) -> bytes:
+    """Encode these fields. `several`: they belong to a list of more than one.
+
+    With the leading fields of a longer list, this is what every key with these fields starts with,
+    but for the space behind them.
+    """
+    if not several:
+        return b"".join(_text(value).encode() for value in values)
+    return " ".join(_LOW.sub(_escape, _text(value)) for value in values).encode()
+
+
+def key_encoder(fields: Sequence[Field]) -> EncodeKey:
+    """What makes the bytes of a key, or of a position in an index, with these fields."""
+    parts = [(f"k[{i}]", field.type) for i, field in enumerate(fields)]
+    encode: EncodeKey = _compile(f"lambda k: {_expression(parts)}")
+    return encode
+
+
+def key_decoder(fields: Sequence[Field]) -> DecodeKey:
+    """The inverse of `key_encoder`. Raises ValueError for bytes that it cannot have made."""
+    if len(fields) == 1:
+        single: DecodeKey = _compile(f"lambda raw: ({_parse('raw.decode()', fields[0], '{}')},)")
+        return single
+    parts = [f"part{i}" for i in range(len(fields))]
+    plain = [_parse(part, field, "{}") for part, field in zip(parts, fields, strict=True)]
+    careful = [
+        _parse(part, field, "unescape({})") for part, field in zip(parts, fields, strict=True)
+    ]
+    source = (
+        f"def decode(raw):\n"
+        f"    {', '.join(parts)} = raw.decode().split(' ')\n"
+        f"    if b'!' in raw:\n"
+        f"        return ({', '.join(careful)})\n"
+        f"    return ({', '.join(plain)})\n"
+    )
+    decode: DecodeKey = _define(source, "decode")
+    return decode
+
+
+def entry_encoder(table: Table, index: Index) -> EncodeEntry:
+    """What makes an index entry's bytes out of a key and values; None where the entry is absent."""
+    places = {field.name: (f"k[{i}]", field) for i, field in enumerate(table.key)}
+    places |= {field.name: (f"v[{i}]", field) for i, field in enumerate(table.columns)}
+    chosen = [places[name] for name in index.fields]
+    expression = _expression([(place, field.type) for place, field in chosen])
+    absent = " or ".join(f"{place} is None" for place, field in chosen if field.optional)
+    if absent:
+        expression = f"None if {absent} else {expression}"
+    encode: EncodeEntry = _compile(f"lambda k, v: {expression}")
+    return encode
+
+
+def index_fields(table: Table, index: Index) -> tuple[Field, ...]:
+    """The fields that an index names, in its order."""
+    fields = {field.name: field for field in table.key + table.columns}
+    return tuple(fields[name] for name in index.fields)
+
+
+class Span(NamedTuple):
+    """A stretch of ordered bytes: from `start` on, up to and without `stop`; None: to the end."""
+
+    start: bytes
+    stop: bytes | None
+
+
+def span(
+    fields: int,
+    prefix: Position,
+    lower: str | int | None,
+    upper: str | int | None,
+) -> Span:
+    """Where the keys are that begin with `prefix` and whose next field is within the bounds."""
+    several = fields > 1
+    head = join(prefix, several)
+    if len(prefix) == fields:
+        return Span(head, after(head))
+    base = head + b" " if prefix else b""
+    start = base if lower is None else base + join((lower,), several)
+    if upper is not None:
+        return Span(start, base + join((upper,), several))
+    return Span(start, head + b"!" if prefix else None)
+
+
+def after(encoded: bytes) -> bytes:
+    """The smallest bytes behind these."""
+    return encoded + b"\0"
+
+
+def _expression(parts: Sequence[tuple[str, str]]) -> str:
+    """Source that encodes these parts: (source of the value, its type)."""
+    if len(parts) == 1:
+        place, kind = parts[0]
+        return f"{place}.encode()" if kind == "text" else f"b'%016x' % ({place} + {OFFSET})"
+    # Nearly always no integer is negative (so that its 16 digits need no padding, which costs more
+    # than all the rest) and no text needs escaping: then the joined text has just the spaces put
+    # there, no `!`, and is printable.
+    joined = " ".join(f"{{{p}}}" if t == "text" else f"{{{p} + {OFFSET}:x}}" for p, t in parts)
+    usual = [f"{place} >= 0" for place, kind in parts if kind == "integer"]
+    if any(kind == "text" for _, kind in parts):
+        usual += [f"(s := f'{joined}').count(' ') == {len(parts) - 1}"]
+        usual += ["'!' not in s", "s.isprintable()"]
+        result = "s.encode()"
+    else:
+        result = f"f'{joined}'.encode()"
+    values = ", ".join(place for place, _ in parts)
+    return f"{result} if {' and '.join(usual)} else join(({values}), True)"
+
+
+def _parse(part: str, field: Field, text: str) -> str:
+    """Source that makes the value of a field out of its part; `text`: how a text is made."""
+    return text.format(part) if field.type == "text" else f"int({part}, 16) - {OFFSET}"
+
+
+def _text(value: str | int) -> str:
+    return value if isinstance(value, str) else f"{value + OFFSET:016x}"
+
+
+def _escape(match: re.Match[str]) -> str:
+    return f"!{ord(match[0]):02x}"
+
+
+def _unescape(text: str) -> str:
+    return _ESCAPED.sub(lambda match: chr(int(match[1], 16)), text)
+
+
+def _compile(source: str) -> Any:
+    return eval(source, {"join": join, "unescape": _unescape})
+
+
+def _define(source: str, name: str) -> Any:
+    namespace: dict[str, Any] = {"unescape": _unescape}
+    exec(source, namespace)
+    return namespace[name]
