@@ -1,0 +1,120 @@
+"""Index entries against bodies, for `storebridge.driver.ordered`: two passes, a page at a time, so
+that memory does not grow with the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from storebridge.driver import keys
+from storebridge.driver.contract import Fault, Key, Values, ValuesOf
+
+if TYPE_CHECKING:
+    from storebridge.driver.ordered import Engine
+    from storebridge.driver.orderedtable import OrderedIndex, OrderedTable
+
+_PAGE = 200
+
+
+def faults(engine: Engine[Any], table: OrderedTable[Any], values_of: ValuesOf) -> Iterator[Fault]:
+    """See `Transaction.faults`."""
+    for raw, body in _pages(engine, table.space):
+        key = _key(table, raw)
+        if key is None:
+            yield Fault(table.name, None, f"a key that cannot be read: {raw!r}")
+            continue
+        values = values_of(key, body)
+        if values is not None:
+            problems = _missing(engine, table, raw, key, values)
+            yield from (Fault(table.name, key, problem) for problem in problems)
+    for index in table.indexes:
+        for entry, raw in _pages(engine, index.space):
+            problem = _stray(engine, table, index, entry, raw, values_of)
+            if problem is not None:
+                yield Fault(table.name, _key(table, raw), f"index {index.name}: {problem}")
+
+
+def rebuild(engine: Engine[Any], table: OrderedTable[Any], values_of: ValuesOf) -> None:
+    """See `Transaction.rebuild`."""
+    # Strays first: in a unique index one may sit where a body's own entry belongs.
+    for index in table.indexes:
+        for entry, raw in _pages(engine, index.space):
+            if _stray(engine, table, index, entry, raw, values_of) is not None:
+                engine.delete(index.space, entry)
+    for raw, body in _pages(engine, table.space):
+        key = _key(table, raw)
+        values = None if key is None else values_of(key, body)
+        if key is not None and values is not None:
+            _add_missing(engine, table, raw, key, values)
+
+
+def forget(engine: Engine[Any], table: OrderedTable[Any], raw: bytes) -> None:
+    """Delete the index entries of a key whose values nobody knows, by looking at all of them."""
+    for index in table.indexes:
+        for entry, named in _pages(engine, index.space):
+            if named == raw:
+                engine.delete(index.space, entry)
+
+
+def _add_missing(
+    engine: Engine[Any], table: OrderedTable[Any], raw: bytes, key: Key, values: Values
+) -> None:
+    for index in table.indexes:
+        entry = index.entry(key, values)
+        # Of two bodies that claim one entry of a unique index, the first keeps it; `faults` goes
+        # on reporting the other.
+        if entry is not None:
+            engine.put_new(index.space, entry, raw)
+
+
+def _missing(
+    engine: Engine[Any], table: OrderedTable[Any], raw: bytes, key: Key, values: Values
+) -> Iterator[str]:
+    """Which of a body's index entries are not as they should be."""
+    for index in table.indexes:
+        entry = index.entry(key, values)
+        found = raw if entry is None else engine.get(index.space, entry)
+        if found is None:
+            yield f"index {index.name}: its entry is missing"
+        elif found != raw:
+            yield f"index {index.name}: its entry names {found!r}"
+
+
+def _stray(
+    engine: Engine[Any],
+    table: OrderedTable[Any],
+    index: OrderedIndex,
+    entry: bytes,
+    raw: bytes,
+    values_of: ValuesOf,
+) -> str | None:
+    """What is wrong with an index entry, if its body can be read and says otherwise."""
+    body = engine.get(table.space, raw) if raw else None
+    if body is None:
+        return f"the entry {entry!r} names an entry that is not there"
+    key = _key(table, raw)
+    values = None if key is None else values_of(key, body)
+    if key is None or values is None or index.entry(key, values) == entry:
+        return None
+    return f"the entry {entry!r} does not belong to it"
+
+
+def _pages(engine: Engine[Any], space: Any) -> Iterator[tuple[bytes, bytes]]:
+    """Every pair of a space. What is deleted meanwhile does no harm: each page is found by key."""
+    start = b""
+    while True:
+        page = engine.items(space, start, None, False, _PAGE)
+        yield from page
+        if len(page) < _PAGE:
+            return
+        start = keys.after(page[-1][0])
+
+
+def _key(table: OrderedTable[Any], raw: bytes) -> Key | None:
+    """The key, unless it is not what the encoder makes."""
+    try:
+        key = table.decode(raw)
+        return key if table.encode(key) == raw else None
+    except ValueError:
+        return None
