@@ -90,8 +90,11 @@ class MemoryDriver(OrderedDriver[str]):
     def __init__(self) -> None:
         super().__init__()
         self._maps: dict[str, SortedMap] = {}
+        self._closed = False
 
     def _engine(self, write: bool) -> MemoryEngine:
+        if self._closed:
+            raise DriverError(ErrorKind.CLOSED, "memory: the database is closed")
         return MemoryEngine(self, self._maps, write)
 
     def publish(self, changed: Mapping[str, SortedMap]) -> None:
@@ -113,6 +116,7 @@ class MemoryDriver(OrderedDriver[str]):
 
     def close(self) -> None:
         self._maps = {}
+        self._closed = True
 
 
 class MemoryBackend:

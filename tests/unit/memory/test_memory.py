@@ -73,7 +73,10 @@ def test_closing_forgets_the_content() -> None:
     driver = backend.open("memory:", Options())
     driver.create_tables([THING], 1)
     driver.close()
-    assert driver.layout() is None
+    assert driver.describe() == {"spaces": 0, "entries": 0}
+    with pytest.raises(DriverError) as caught:
+        driver.begin(False)
+    assert caught.value.kind is ErrorKind.CLOSED
     assert list(driver.check()) == []
     assert not backend.recognises(Path("any"), b"")
     assert (driver.holder(), backend.shell("memory:")) == (None, None)
