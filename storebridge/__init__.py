@@ -1,3 +1,99 @@
-"""Job and execution stores with the same semantics on every storage engine."""
+"""Job and execution stores with the same semantics on every storage engine.
+
+from storebridge import Job, open_job_store
+
+with open_job_store("sqlite:///var/lib/node/jobs.db") as jobs:
+    job = jobs.create(Job(name="thumbnails", labels={"team": "web"}))
+    jobs.set_state(job.id, "Running")
+    print(jobs.counts())
+"""
+
+from storebridge.canonical import from_json, to_json
+from storebridge.database import Database
+from storebridge.errors import (
+    AmbiguousIdError,
+    BackendUnavailableError,
+    ConfigurationError,
+    ConflictError,
+    CorruptStoreError,
+    EventsExpiredError,
+    ForeignFileError,
+    InvalidQueryError,
+    InvalidRecordError,
+    LayoutVersionError,
+    NewerRecordError,
+    ReadOnlyError,
+    RecordError,
+    RecordExistsError,
+    RecordNotFoundError,
+    StorageError,
+    StorebridgeError,
+    StoreClosedError,
+    StoreFullError,
+    StoreLockedError,
+    TransactionError,
+    UnknownBackendError,
+)
+from storebridge.events import Event
+from storebridge.executions import EXECUTION, EXECUTION_STATES, Execution, ExecutionStore
+from storebridge.jobs import JOB, JOB_STATES, Job, JobStore
+from storebridge.machine import StateMachine
+from storebridge.opening import open_database, open_execution_store, open_job_store
+from storebridge.owner import Owner, this_process
+from storebridge.query import Page
+from storebridge.record import Record
+from storebridge.recount import RecountReport
+from storebridge.spec import RecordSpec
+from storebridge.store import RecordStore
+from storebridge.writes import Expect
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "EXECUTION",
+    "EXECUTION_STATES",
+    "JOB",
+    "JOB_STATES",
+    "AmbiguousIdError",
+    "BackendUnavailableError",
+    "ConfigurationError",
+    "ConflictError",
+    "CorruptStoreError",
+    "Database",
+    "Event",
+    "EventsExpiredError",
+    "Execution",
+    "ExecutionStore",
+    "Expect",
+    "ForeignFileError",
+    "InvalidQueryError",
+    "InvalidRecordError",
+    "Job",
+    "JobStore",
+    "LayoutVersionError",
+    "NewerRecordError",
+    "Owner",
+    "Page",
+    "ReadOnlyError",
+    "Record",
+    "RecordError",
+    "RecordExistsError",
+    "RecordNotFoundError",
+    "RecordSpec",
+    "RecordStore",
+    "RecountReport",
+    "StateMachine",
+    "StorageError",
+    "StoreClosedError",
+    "StoreFullError",
+    "StoreLockedError",
+    "StorebridgeError",
+    "TransactionError",
+    "UnknownBackendError",
+    "from_json",
+    "open_database",
+    "open_execution_store",
+    "open_job_store",
+    "this_process",
+    "to_json",
+]

@@ -39,7 +39,7 @@ class Field(NamedTuple):
 class Index(NamedTuple):
     """An order over a table's entries by key fields and columns.
 
-    An index that is not unique ends in all the key fields, so that every entry has a position of
+    An index that is not unique holds all the key fields, so that every entry has a position of
     its own. An entry with None in any field is absent from the index.
     """
 
@@ -75,8 +75,8 @@ class Table:
         for index in self.indexes:
             if not set(index.fields) <= set(names):
                 raise ValueError(f"index {self.name}.{index.name}: unknown field")
-            if not index.unique and index.fields[-len(key) :] != key:
-                raise ValueError(f"index {self.name}.{index.name}: must end in the key fields")
+            if not index.unique and not set(key) <= set(index.fields):
+                raise ValueError(f"index {self.name}.{index.name}: must hold the key fields")
 
 
 class Range(NamedTuple):

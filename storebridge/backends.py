@@ -1,0 +1,142 @@
+"""Finding backends: the built-in ones by name, others through the entry-point group
+`storebridge.backends`, and the backend of an existing file by its first bytes."""
+
+from __future__ import annotations
+
+import importlib
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, cast
+
+from storebridge.driver import Backend
+from storebridge.errors import (
+    BackendUnavailableError,
+    ConfigurationError,
+    ForeignFileError,
+    UnknownBackendError,
+)
+
+GROUP = "storebridge.backends"
+HEAD_SIZE = 4096
+DEFAULT = "sqlite"
+
+
+class Builtin(NamedTuple):
+    """A backend that ships with storebridge. `extra`: what to install for it, if anything."""
+
+    module: str
+    extra: str | None
+    schemes: tuple[str, ...]
+    suffixes: tuple[str, ...]
+
+
+BUILTIN = {
+    "sqlite": Builtin("storebridge_sqlite", None, ("sqlite",), (".db", ".sqlite", ".sqlite3")),
+    "lmdb": Builtin("storebridge_lmdb", "lmdb", ("lmdb",), (".lmdb", ".mdb")),
+    "bolt": Builtin("storebridge_bolt", None, ("bolt",), (".bolt", ".boltdb")),
+    "tinydb": Builtin("storebridge_tinydb", "tinydb", ("tinydb",), (".json",)),
+    "memory": Builtin("storebridge_memory", None, ("memory",), ()),
+}
+
+
+def backend_named(name: str) -> Backend:
+    """The backend of this name or URL scheme.
+
+    UnknownBackendError lists the names there are; BackendUnavailableError says what to install.
+    """
+    builtin = BUILTIN.get(name)
+    if builtin is not None:
+        return _import(name, builtin)
+    for backend in _third_party():
+        if name == backend.name or name in backend.schemes:
+            return backend
+    known = ", ".join([*BUILTIN, *(backend.name for backend in _third_party())])
+    raise UnknownBackendError(f"no backend is called {name!r}; there are: {known}")
+
+
+def _import(name: str, builtin: Builtin) -> Backend:
+    try:
+        return cast(Backend, importlib.import_module(builtin.module).backend)
+    except ImportError as error:
+        how = f"pip install 'storebridge[{builtin.extra}]'" if builtin.extra else str(error)
+        raise BackendUnavailableError(f"the {name} backend is not installed: {how}") from error
+
+
+def _third_party() -> Iterator[Backend]:
+    from importlib.metadata import entry_points
+
+    for entry_point in entry_points(group=GROUP):
+        if entry_point.name not in BUILTIN:
+            yield entry_point.load()
+
+
+def third_party_names() -> list[str]:
+    """The names of installed backends that do not ship with storebridge."""
+    return [backend.name for backend in _third_party()]
+
+
+def name_of_existing(path: Path) -> str | None:
+    """Which backend's format an existing file or folder has; None where there is nothing yet.
+
+    Works while the backend is not installed. ForeignFileError for a file that is none of them.
+    """
+    head = _head(path)
+    if not head and (not path.is_dir() or not any(path.iterdir())):
+        return None
+    for name, recognises in _RECOGNISERS.items():
+        if recognises(path, head):
+            return name
+    for backend in _third_party():
+        if backend.recognises(path, head):
+            return backend.name
+    raise ForeignFileError(f"{path}: not a database of any known backend")
+
+
+def name_by_suffix(path: Path) -> str:
+    """Which backend a new bare path is given to."""
+    suffix = path.suffix.lower()
+    for name, builtin in BUILTIN.items():
+        if suffix in builtin.suffixes:
+            return name
+    if suffix:
+        for backend in _third_party():
+            if suffix in backend.suffixes:
+                return backend.name
+    return DEFAULT
+
+
+def _head(path: Path) -> bytes:
+    try:
+        if path.is_dir() or not path.exists():
+            return b""
+        with path.open("rb") as file:
+            return file.read(HEAD_SIZE)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _is_sqlite(path: Path, head: bytes) -> bool:
+    return head.startswith(b"SQLite format 3\0")
+
+
+def _is_lmdb(path: Path, head: bytes) -> bool:
+    data = path / "data.mdb"
+    return path.is_dir() and data.is_file() and _magic(_head(data)) == 0xBEEFC0DE
+
+
+def _is_bolt(path: Path, head: bytes) -> bool:
+    return _magic(head) == 0xED0CDAED
+
+
+def _is_tinydb(path: Path, head: bytes) -> bool:
+    text = head.lstrip()
+    return text.startswith(b"{") and text[1:].lstrip()[:1] in (b'"', b"}")
+
+
+def _magic(head: bytes) -> int:
+    # LMDB and bolt, its descendant, have a 16-byte page header before the meta's magic number.
+    return int(struct.unpack_from("=I", head, 16)[0]) if len(head) >= 20 else 0
+
+
+_RECOGNISERS = {"sqlite": _is_sqlite, "lmdb": _is_lmdb, "bolt": _is_bolt, "tinydb": _is_tinydb}

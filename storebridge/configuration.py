@@ -1,0 +1,77 @@
+"""Configuration by environment variables. With a prefix P, such as `BACALHAU_`, each has it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from storebridge.errors import ConfigurationError
+from storebridge.location import Location, parse_location, parse_option
+
+_ROLES = {"JOB": "requester", "EXECUTION": "compute"}
+_DEFAULTED = ("durability", "lock_timeout")
+
+
+def location_from_environment(
+    role: str, *, prefix: str = "", environ: Mapping[str, str] | None = None
+) -> Location:
+    """Where the store of a role (`JOB` or `EXECUTION`) lives, and how it is to be opened.
+
+    ConfigurationError names the variable, its value and what is accepted.
+    """
+    environ = os.environ if environ is None else environ
+    source, text = _path(role, prefix, environ)
+    type_variable = f"{prefix}{role}_STORE_TYPE"
+    defaults: dict[str, str] = {}
+    for option in _DEFAULTED:
+        for variable in (
+            f"{prefix}STORE_{option.upper()}",
+            f"{prefix}{role}_STORE_{option.upper()}",
+        ):
+            if value := environ.get(variable):
+                parse_option(option, value, variable)
+                defaults[option] = value
+    try:
+        return parse_location(
+            text,
+            default_type=environ.get(type_variable) or None,
+            type_source=type_variable,
+            defaults=defaults,
+        )
+    except ConfigurationError as error:
+        raise type(error)(f"{source}: {error}") from error
+
+
+def _path(role: str, prefix: str, environ: Mapping[str, str]) -> tuple[str, str]:
+    """The variable that says where, and what it says."""
+    names = [f"{prefix}{role}_STORE_PATH"]
+    if role == "EXECUTION":
+        names.append(f"{prefix}COMPUTE_STORE_PATH")
+    given = {name: environ[name] for name in names if environ.get(name)}
+    if len(set(given.values())) > 1:
+        both = " and ".join(f"{name}={value!r}" for name, value in given.items())
+        raise ConfigurationError(f"{both} mean the same and differ: set one of them")
+    for name, value in given.items():
+        return name, value
+    return _default_path(role, prefix, environ, names[0])
+
+
+def _default_path(
+    role: str, prefix: str, environ: Mapping[str, str], wanted: str
+) -> tuple[str, str]:
+    directory, node = f"{prefix}DIR" if prefix else "STOREBRIDGE_DIR", f"{prefix}NODE_ID"
+    missing = [name for name in (directory, node) if not environ.get(name)]
+    if missing:
+        raise ConfigurationError(f"set {wanted} (a location), or {directory} and {node}")
+    if "/" in environ[node]:
+        raise ConfigurationError(f"{node}={environ[node]!r}: accepted is a name without '/'")
+    return directory, str(Path(environ[directory]) / f"{environ[node]}-{_ROLES[role]}.db")
+
+
+def node_id_from_environment(
+    *, prefix: str = "", environ: Mapping[str, str] | None = None
+) -> str | None:
+    """The node that this process says it is."""
+    environ = os.environ if environ is None else environ
+    return environ.get(f"{prefix}NODE_ID") or None

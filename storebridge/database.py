@@ -1,0 +1,482 @@
+"""A database: an opened location, which hosts any number of stores."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from threading import Lock, get_ident
+from time import perf_counter
+from types import TracebackType
+from typing import Any, NoReturn, TypeVar
+
+from storebridge import meta, times
+from storebridge.driver import (
+    Driver,
+    DriverError,
+    ErrorKind,
+    Key,
+    Position,
+    Range,
+    Rows,
+    Table,
+    Transaction,
+)
+from storebridge.errors import (
+    ConfigurationError,
+    ConflictError,
+    CorruptStoreError,
+    ForeignFileError,
+    ReadOnlyError,
+    StorageError,
+    StorebridgeError,
+    StoreClosedError,
+    StoreFullError,
+    StoreLockedError,
+)
+from storebridge.events import Event, decode_event
+from storebridge.limits import check_id, check_integer
+from storebridge.location import Location
+from storebridge.owner import Owner, this_process
+from storebridge.spec import StoreLayout
+from storebridge.statistics import Statistics
+from storebridge.transaction import SEQUENCE, Mark, Unit
+
+logger = logging.getLogger("storebridge")
+_SLOW = 1.0
+_EVENT_PAGE = 500
+T = TypeVar("T")
+
+_ERRORS: dict[ErrorKind, type[StorebridgeError]] = {
+    ErrorKind.LOCKED: StoreLockedError,
+    ErrorKind.FULL: StoreFullError,
+    ErrorKind.CORRUPT: CorruptStoreError,
+    ErrorKind.READ_ONLY: ReadOnlyError,
+    ErrorKind.FOREIGN: ForeignFileError,
+    ErrorKind.CLOSED: StoreClosedError,
+    ErrorKind.CONFLICT: ConflictError,
+    ErrorKind.CONFIGURATION: ConfigurationError,
+    ErrorKind.OTHER: StorageError,
+}
+
+
+def translated(error: BaseException, kind: ErrorKind | None, where: str) -> StorebridgeError | None:
+    """Our error for one that came out of a driver: the only place where that is decided. None for
+    what is not the engine's."""
+    if kind is None:
+        return None
+    message = " ".join(str(error).split())
+    if where and where not in message:
+        message = f"{where}: {message}"
+    if kind is ErrorKind.LOCKED:
+        return StoreLockedError(message, holder=getattr(error, "holder", None))
+    return _ERRORS[kind](message)
+
+
+class Database:
+    """An opened location. Made by `open_database`; safe to use from any thread.
+
+    Writes are transactions: each change of a store is one of its own, or part of the block of
+    `with database.transaction()`. One thread writes at a time, others wait up to `lock_timeout`.
+    """
+
+    def __init__(
+        self, driver: Driver, location: Location, clock: Callable[[], datetime] = times.now
+    ) -> None:
+        self.driver = driver
+        self.location = location
+        self.clock = clock
+        """Says what time it is, in UTC."""
+        self.statistics = Statistics()
+        self.layouts: dict[str, StoreLayout] = {}
+        """The stores that the database hosts, by name, as far as this process knows."""
+        self.stopped_uncleanly: tuple[Owner, ...] = ()
+        """Processes that wrote here and ended without closing, found when this one opened it."""
+        self._writer = Lock()
+        self._unit: Unit | None = None
+        self._snapshots: dict[int, Transaction] = {}
+        self._unusable: str | None = None
+        self._opener: Owner | None = None
+        self._on_close: Callable[[Database], bool] = lambda _: True
+
+    # --- opening and closing: see opening.py ---
+
+    @property
+    def read_only(self) -> bool:
+        """Whether every write is a ReadOnlyError."""
+        return self.location.options.read_only
+
+    def close(self) -> None:
+        """End this use of the database; the last one in the process closes the file. Again: no-op.
+
+        TransactionError inside a transaction.
+        """
+        if self._unusable is None and self._on_close(self):
+            self.close_driver()
+
+    def close_driver(self) -> None:
+        """Close the file whoever uses it."""
+        if self._own_unit() is not None:
+            raise StoreClosedError(f"{self.location.text}: close() inside a transaction")
+        try:
+            if self._opener is not None:
+                self.write(meta.remove_entry, meta.opener_name(self._opener))
+        finally:
+            self._unusable = f"{self.location.text}: the database is closed"
+            self.driver.close()
+
+    def abandon(self) -> None:
+        """What a forked child does: the parent's locks and connections are not its own."""
+        self._unusable = f"{self.location.text}: opened before a fork; open it again in the child"
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- stores ---
+
+    def declare(self, layout: StoreLayout) -> StoreLayout:
+        """Make the tables of a store, if they are missing. Returns the layout with all states that
+        the database knows. ConfigurationError if it has a store of this name with other fields."""
+        known = self.layouts.get(layout.name) or self.refresh().get(layout.name)
+        if known is None:
+            self._guarded(self.driver.create_tables, layout.tables, meta.LAYOUT)
+        elif _shape(known) != _shape(layout):
+            raise ConfigurationError(
+                f"{self.location.text}: store {layout.name!r} was made with other filters or unique"
+                " fields; export it and import it into a new database"
+            )
+        else:
+            layout = _with_states(layout, known)
+        if not self.read_only and (known is None or layout.states != known.states):
+            self.write(meta.write_layout, layout)
+        self.layouts[layout.name] = layout
+        return layout
+
+    def refresh(self) -> dict[str, StoreLayout]:
+        """Read again which stores the database hosts: another process may have added one."""
+        found = self.read(meta.read_layouts)
+        new = [layout for name, layout in found.items() if name not in self.layouts]
+        if new:
+            tables = [table for layout in new for table in layout.tables]
+            self._guarded(self.driver.create_tables, tables, meta.LAYOUT)
+            self.layouts.update({layout.name: layout for layout in new})
+        return self.layouts
+
+    def tables(self) -> list[Table]:
+        """Every table of the database."""
+        return [meta.META, *(table for layout in self.layouts.values() for table in layout.tables)]
+
+    # --- writing ---
+
+    def transaction(self) -> TransactionBlock:
+        """`with database.transaction(): …`: all changes in the block, of any store of this
+        database, take effect together, or none if it raises.
+
+        Inside another such block it is a part of it, undone alone if it raises.
+        """
+        return TransactionBlock(self)
+
+    def write(self, operation: Callable[..., T], *args: Any) -> T:
+        """Run `operation(unit, *args)` in the thread's transaction, or in one of its own."""
+        unit = self._own_unit()
+        if unit is None:
+            return self._write_alone(operation, args)
+        try:
+            return unit.step(operation, args)  # type: ignore[no-any-return]
+        except StorebridgeError:
+            raise
+        except BaseException as error:
+            self._raise(error)
+
+    def _write_alone(self, operation: Callable[..., T], args: tuple[Any, ...]) -> T:
+        unit = self.begin()
+        try:
+            result = operation(unit, *args)
+        except BaseException as error:
+            self.rollback(unit)
+            self._raise(error)
+        self.commit(unit)
+        return result
+
+    def _own_unit(self) -> Unit | None:
+        unit = self._unit
+        return unit if unit is not None and unit.thread == get_ident() else None
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether the calling thread is inside `transaction()`."""
+        return self._own_unit() is not None
+
+    def begin(self) -> Unit:
+        """Start the thread's write transaction. `write` and `transaction` are its users."""
+        self._check_writable()
+        if not self._writer.acquire(blocking=False):
+            self._wait_for_writer()
+        try:
+            self._check_writable()
+            unit = Unit(self.driver.begin(True), perf_counter())
+        except BaseException as error:
+            self._writer.release()
+            self._raise(error)
+        self._unit = unit
+        if self._opener is None:
+            self._mark_opener(unit)
+        return unit
+
+    def _mark_opener(self, unit: Unit) -> None:
+        # The mark rides the first write's commit: an fsync of its own would slow every opening.
+        try:
+            meta.write_opener(unit, this_process())
+        except BaseException as error:
+            self.rollback(unit)
+            self._raise(error)
+
+    def commit(self, unit: Unit) -> None:
+        """Commit and end the thread's transaction."""
+        try:
+            unit.commit()
+        except BaseException as error:
+            self.rollback(unit)
+            self._raise(error)
+        if self._opener is None:
+            self._opener = this_process()
+        self.statistics.transactions += 1
+        self._end(unit)
+
+    def rollback(self, unit: Unit) -> None:
+        """Roll back and end the thread's transaction."""
+        try:
+            unit.rollback()
+        finally:
+            self.statistics.rollbacks += 1
+            self._end(unit)
+
+    def _end(self, unit: Unit) -> None:
+        self._unit = None
+        took = perf_counter() - unit.started
+        statistics = self.statistics
+        if took > statistics.longest_transaction_seconds:
+            statistics.longest_transaction_seconds = took
+        if took > _SLOW:
+            statistics.slow_transactions += 1
+            logger.warning("%s: a transaction took %.1f s", self.location.text, took)
+        self._writer.release()
+
+    def _wait_for_writer(self) -> None:
+        started = perf_counter()
+        timeout = self.location.options.lock_timeout
+        got = self._writer.acquire(timeout=timeout)
+        waited = perf_counter() - started
+        self.statistics.lock_waits += 1
+        self.statistics.lock_wait_seconds += waited
+        if not got:
+            raise StoreLockedError(
+                f"{self.location.text}: another thread of this process wrote for {timeout:g} s"
+            )
+        if waited > _SLOW:
+            logger.warning("%s: waited %.1f s for another thread", self.location.text, waited)
+
+    def _check_writable(self) -> None:
+        if self._unusable is not None:
+            raise StoreClosedError(self._unusable)
+        if self.read_only:
+            raise ReadOnlyError(f"{self.location.text}: opened read-only")
+        if self._snapshots and get_ident() in self._snapshots:
+            raise ReadOnlyError(f"{self.location.text}: a write inside a snapshot")
+
+    # --- reading ---
+
+    def get(self, table: str, key: Key) -> bytes | None:
+        """One body, from the thread's transaction or snapshot if it has one."""
+        try:
+            shared = self._shared_reader()
+            if shared is not None:
+                return shared.get(table, key)
+            transaction = self.driver.begin(False, True)
+            try:
+                return transaction.get(table, key)
+            finally:
+                transaction.rollback()
+        except Exception as error:
+            self._raise(error)
+
+    def read(self, operation: Callable[..., T], *args: Any) -> T:
+        """Run `operation(transaction, *args)` on one consistent view."""
+        try:
+            shared = self._shared_reader()
+            if shared is not None:
+                return operation(shared, *args)
+            transaction = self.driver.begin(False)
+            try:
+                return operation(transaction, *args)
+            finally:
+                transaction.rollback()
+        except Exception as error:
+            self._raise(error)
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """`with database.snapshot(): …`: what the block reads is of one moment. Writing in it is a
+        ReadOnlyError."""
+        thread = get_ident()
+        if thread in self._snapshots or self._own_unit() is not None:
+            yield
+            return
+        self._check_open()
+        try:
+            transaction = self.driver.begin(False)
+        except Exception as error:
+            self._raise(error)
+        self._snapshots[thread] = transaction
+        try:
+            yield
+        finally:
+            del self._snapshots[thread]
+            transaction.rollback()
+
+    def _shared_reader(self) -> Transaction | None:
+        if self._unusable is not None:
+            raise StoreClosedError(self._unusable)
+        unit = self._unit
+        if unit is not None and unit.thread == get_ident():
+            return unit.engine
+        return self._snapshots.get(get_ident()) if self._snapshots else None
+
+    def _check_open(self) -> None:
+        if self._unusable is not None:
+            raise StoreClosedError(self._unusable)
+
+    # --- events and checkpoints ---
+
+    def sequence(self) -> int:
+        """The number of the last committed event; 0 before the first."""
+        return self.read(_sequence)
+
+    def events(self, after: int = 0, *, stores: Iterable[str] | None = None) -> Iterator[Event]:
+        """The committed events with greater sequence numbers, once each and in order.
+
+        `stores`: only of the stores with these names. Ends with what was committed at the call.
+        """
+        check_integer("after", after)
+        layouts = self.refresh()
+        names = list(layouts) if stores is None else list(stores)
+        for name in names:
+            if name not in layouts:
+                raise ConfigurationError(f"{self.location.text}: no store is called {name!r}")
+        # Numbers increase in the order of commits: all up to the last one are there now, and what
+        # is committed while the caller reads on comes behind it.
+        last = self.sequence()
+        streams = [self._events_of(layouts[name], after, last) for name in names]
+        return heapq.merge(*streams, key=lambda event: event.sequence)
+
+    def _events_of(self, layout: StoreLayout, after: int, last: int) -> Iterator[Event]:
+        table = layout.history.name
+        position: Position | None = (after,)
+        while position is not None:
+            part = Range(by="sequence", upper=last + 1, after=position, limit=_EVENT_PAGE)
+            rows, position = self.read(_scan, table, part)
+            for (record_id, sequence), body in rows:
+                yield decode_event(layout.name, str(record_id), int(sequence), body)
+
+    def checkpoint(self, name: str) -> int | None:
+        """The sequence number that a named reader of events has come to; None if never set."""
+        found = self.read(meta.read_checkpoint, _checkpoint_name(name))
+        return None if found is None else found.sequence
+
+    def set_checkpoint(self, name: str, sequence: int) -> None:
+        """Note how far a named reader of events has come."""
+        check_integer("sequence", sequence)
+        self.write(meta.write_checkpoint, _checkpoint_name(name), sequence, self.clock())
+
+    def delete_checkpoint(self, name: str) -> None:
+        """Forget a checkpoint."""
+        self.write(meta.remove_checkpoint, _checkpoint_name(name))
+
+    # --- errors ---
+
+    def _guarded(self, call: Callable[..., T], *args: Any) -> T:
+        self._check_open()
+        try:
+            return call(*args)
+        except Exception as error:
+            self._raise(error)
+
+    def _raise(self, error: BaseException) -> NoReturn:
+        if isinstance(error, StorebridgeError):
+            raise error
+        kind = error.kind if isinstance(error, DriverError) else self.driver.kind(error)
+        ours = translated(error, kind, self.location.text)
+        if ours is None:
+            raise error
+        raise ours from error
+
+
+class TransactionBlock:
+    """The block of `with database.transaction()`."""
+
+    __slots__ = ("_database", "_mark", "_unit")
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._unit: Unit | None = None
+        self._mark: Mark | None = None
+
+    def __enter__(self) -> Database:
+        unit = self._database._own_unit()
+        if unit is None:
+            self._unit = self._database.begin()
+        else:
+            self._unit = unit
+            self._mark = unit.mark()
+            unit.keep_undo += 1
+        return self._database
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        unit = self._unit
+        assert unit is not None
+        if self._mark is not None:
+            unit.keep_undo -= 1
+            if kind is not None:
+                unit.undo_to(self._mark)
+        elif kind is not None:
+            self._database.rollback(unit)
+        else:
+            self._database.commit(unit)
+
+
+def _sequence(transaction: Transaction) -> int:
+    return transaction.totals(SEQUENCE).get(SEQUENCE, 0)
+
+
+def _scan(transaction: Transaction, table: str, part: Range) -> tuple[Rows, Position | None]:
+    return transaction.scan(table, part)
+
+
+def _checkpoint_name(name: str) -> str:
+    return check_id(name)
+
+
+def _shape(layout: StoreLayout) -> list[object]:
+    return [(table.name, table.key, table.columns, table.indexes) for table in layout.tables]
+
+
+def _with_states(layout: StoreLayout, known: StoreLayout) -> StoreLayout:
+    states = tuple(dict.fromkeys(known.states + layout.states))
+    return StoreLayout(
+        name=layout.name,
+        states=states,
+        record=layout.record,
+        history=layout.history,
+        label=layout.label,
+        version=layout.version,
+    )

@@ -1,0 +1,121 @@
+"""What a database says of itself, in one ordinary table: which stores it hosts, who has it open for
+writing, and named checkpoints."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from storebridge.canonical import encoder
+from storebridge.driver import Field, Range, Table, Transaction
+from storebridge.errors import CorruptStoreError
+from storebridge.owner import Owner
+from storebridge.spec import StoreLayout
+from storebridge.times import rfc3339
+from storebridge.transaction import Unit
+
+LAYOUT = 1
+"""The version of how storebridge lays out its tables. A change of it needs an upgrade."""
+
+META = Table("storebridge-meta", key=(Field("name"),))
+_STORE = "store "
+_OPENER = "opener "
+_CHECKPOINT = "checkpoint "
+_PAGE = 100
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """How far a named reader of events has come."""
+
+    sequence: int
+    at: str
+
+
+def read_layouts(transaction: Transaction) -> dict[str, StoreLayout]:
+    """The stores that the database hosts."""
+    return {name: _decode(name, body, StoreLayout) for name, body in _entries(transaction, _STORE)}
+
+
+def write_layout(unit: Unit, layout: StoreLayout) -> None:
+    """Note a store."""
+    _put(unit, _STORE + layout.name, encoder.encode(layout))
+
+
+def read_openers(transaction: Transaction) -> dict[str, Owner]:
+    """Processes that have written and not closed since, by the names of their marks."""
+    return {
+        _OPENER + name: _decode(name, body, Owner) for name, body in _entries(transaction, _OPENER)
+    }
+
+
+def opener_name(owner: Owner) -> str:
+    """The name of a process's mark: one each, so that the clean end of one never hides that another
+    was killed."""
+    return f"{_OPENER}{owner.pid} {owner.started} {owner.boot_id}"
+
+
+def write_opener(unit: Unit, owner: Owner) -> None:
+    """Mark the process as one that writes."""
+    _put(unit, opener_name(owner), encoder.encode(owner))
+
+
+def remove_entry(unit: Unit, name: str) -> None:
+    """Take out an entry, if it is there."""
+    body = unit.get(META.name, (name,))
+    if body is not None:
+        unit.remove(META.name, (name,), (), body)
+
+
+def read_checkpoint(transaction: Transaction, name: str) -> Checkpoint | None:
+    """A checkpoint by its name."""
+    body = transaction.get(META.name, (_CHECKPOINT + name,))
+    return None if body is None else _decode(name, body, Checkpoint)
+
+
+def read_checkpoints(transaction: Transaction) -> dict[str, Checkpoint]:
+    """All checkpoints by name."""
+    return {
+        name: _decode(name, body, Checkpoint) for name, body in _entries(transaction, _CHECKPOINT)
+    }
+
+
+def write_checkpoint(unit: Unit, name: str, sequence: int, at: datetime) -> None:
+    """Set a checkpoint."""
+    _put(unit, _CHECKPOINT + name, encoder.encode(Checkpoint(sequence, rfc3339(at))))
+
+
+def remove_checkpoint(unit: Unit, name: str) -> None:
+    """Forget a checkpoint, if it is there."""
+    remove_entry(unit, _CHECKPOINT + name)
+
+
+def _put(unit: Unit, name: str, body: bytes) -> None:
+    old = unit.get(META.name, (name,))
+    if old is None:
+        unit.insert(META.name, (name,), (), body)
+    elif old != body:
+        unit.replace(META.name, (name,), (), old, (), body)
+
+
+def _entries(transaction: Transaction, prefix: str) -> list[tuple[str, bytes]]:
+    found: list[tuple[str, bytes]] = []
+    after = None
+    while True:
+        rows, after = transaction.scan(
+            META.name,
+            Range(lower=prefix, upper=prefix[:-1] + "!", after=after, limit=_PAGE),
+        )
+        found += [(str(key[0])[len(prefix) :], body) for key, body in rows]
+        if after is None:
+            return found
+
+
+def _decode(name: str, body: bytes, kind: type[Any]) -> Any:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (ValueError, RecursionError) as error:
+        raise CorruptStoreError(
+            f"the database's own entry {name!r} cannot be read: {error}"
+        ) from None

@@ -1,0 +1,191 @@
+"""Opening locations: one database per location and process, whoever opens it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from threading import RLock
+
+from storebridge import meta, times
+from storebridge.configuration import location_from_environment
+from storebridge.database import Database, translated
+from storebridge.driver import Driver, DriverError
+from storebridge.errors import ConfigurationError, LayoutVersionError
+from storebridge.executions import ExecutionStore
+from storebridge.jobs import JobStore
+from storebridge.location import Location, parse_location
+from storebridge.owner import Owner
+from storebridge.recount import RecountReport, recount_all
+from storebridge.transaction import Unit
+
+logger = logging.getLogger("storebridge")
+_lock = RLock()
+_shared: dict[tuple[str, str], tuple[Database, int]] = {}
+_abandoned: list[Database] = []
+
+
+def open_database(
+    location: str | Path | Location,
+    *,
+    read_only: bool = False,
+    create: bool = True,
+    clock: Callable[[], datetime] = times.now,
+) -> Database:
+    """Open a location, and create it unless `create` is False.
+
+    Opening one that is open in this process gives the same database; it is closed when every
+    opener has closed it. After an unclean stop the counters are recomputed, which is logged and
+    told by `stopped_uncleanly`. `clock` says what time it is, in UTC.
+
+    ConfigurationError and its kinds for what cannot be opened as asked, StorageError and its kinds
+    for a file that is locked, corrupt or of a newer layout. A file that is refused is not changed.
+    """
+    if not isinstance(location, Location):
+        location = parse_location(os.fspath(location))
+    location = _with_options(location, read_only, create)
+    key = (
+        location.backend.name,
+        os.path.realpath(location.target) if location.path else location.target,
+    )
+    with _lock:
+        if key in _shared:
+            database, uses = _shared[key]
+            _check_same_options(database, location)
+        else:
+            database, uses = _open(location, clock), 0
+            database._on_close = lambda _: _release(key)
+        _shared[key] = (database, uses + 1)
+    return database
+
+
+def open_job_store(
+    location: str | Path | None = None,
+    *,
+    env_prefix: str = "",
+    read_only: bool = False,
+    create: bool = True,
+    clock: Callable[[], datetime] = times.now,
+) -> JobStore:
+    """Open the store of jobs at a location, or at the one that the environment configures
+    (`JOB_STORE_PATH` and its kin, each behind `env_prefix`). Closing it closes its database."""
+    where: str | Path | Location | None = location
+    if where is None:
+        where = location_from_environment("JOB", prefix=env_prefix)
+    return JobStore(open_database(where, read_only=read_only, create=create, clock=clock))
+
+
+def open_execution_store(
+    location: str | Path | None = None,
+    *,
+    env_prefix: str = "",
+    read_only: bool = False,
+    create: bool = True,
+    clock: Callable[[], datetime] = times.now,
+) -> ExecutionStore:
+    """As `open_job_store`, for executions (`EXECUTION_STORE_PATH` and its kin)."""
+    where: str | Path | Location | None = location
+    if where is None:
+        where = location_from_environment("EXECUTION", prefix=env_prefix)
+    return ExecutionStore(open_database(where, read_only=read_only, create=create, clock=clock))
+
+
+def _with_options(location: Location, read_only: bool, create: bool) -> Location:
+    options = location.options
+    read_only = read_only or options.read_only
+    options = replace(options, read_only=read_only, create=create and not read_only)
+    return replace(location, options=options)
+
+
+def _check_same_options(database: Database, location: Location) -> None:
+    ours, theirs = database.location.options, location.options
+    # Whether the file had to exist matters only to who made it.
+    if replace(ours, create=True) != replace(theirs, create=True):
+        raise ConfigurationError(
+            f"{location.text}: open in this process as {database.location.text} with other options"
+        )
+
+
+def _release(key: tuple[str, str]) -> bool:
+    """Give up one use; True if it was the last."""
+    with _lock:
+        database, uses = _shared.pop(key)
+        if uses > 1:
+            _shared[key] = (database, uses - 1)
+        return uses == 1
+
+
+def _open(location: Location, clock: Callable[[], datetime]) -> Database:
+    driver = _open_driver(location)
+    database = Database(driver, location, clock)
+    try:
+        _check_layout(database)
+        database._guarded(driver.create_tables, (meta.META,), meta.LAYOUT)
+        database.refresh()
+        _recover_counters(database)
+    except BaseException:
+        driver.close()
+        raise
+    return database
+
+
+def _open_driver(location: Location) -> Driver:
+    try:
+        return location.backend.open(location.target, location.options)
+    except DriverError as error:
+        ours = translated(error, error.kind, location.text)
+        assert ours is not None
+        raise ours from error
+
+
+def _check_layout(database: Database) -> None:
+    layout = database._guarded(database.driver.layout)
+    if layout is not None and layout > meta.LAYOUT:
+        raise LayoutVersionError(
+            f"{database.location.text}: laid out by a newer storebridge (layout {layout}, this one"
+            f" knows {meta.LAYOUT}): upgrade storebridge"
+        )
+
+
+def _recover_counters(database: Database) -> None:
+    """After an unclean stop: recompute the counters, and take the marks of the dead away."""
+    openers = database.read(meta.read_openers)
+    dead = {name: owner for name, owner in openers.items() if owner.is_alive() is False}
+    if not dead:
+        return
+    database.stopped_uncleanly = tuple(dead.values())
+    if database.read_only:
+        return
+    reports = database.write(_recount_and_unmark, database, dead)
+    drift = sum(len(report.drift) for report in reports)
+    pids = ", ".join(str(owner.pid) for owner in dead.values())
+    logger.warning(
+        "%s: process %s ended without closing; counters recounted, %d had drifted",
+        database.location.text,
+        pids,
+        drift,
+    )
+
+
+def _recount_and_unmark(
+    unit: Unit, database: Database, dead: dict[str, Owner]
+) -> list[RecountReport]:
+    for name in dead:
+        meta.remove_entry(unit, name)
+    return recount_all(unit.engine, database.layouts.values(), repair=True)
+
+
+def _abandon_all() -> None:
+    global _lock
+    _lock = RLock()
+    for database, _ in _shared.values():
+        database.abandon()
+        # Closing, by the garbage collector too, would disturb the parent.
+        _abandoned.append(database)
+    _shared.clear()
+
+
+os.register_at_fork(after_in_child=_abandon_all)

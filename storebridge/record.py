@@ -1,0 +1,178 @@
+"""Records: typed objects, each encoded once as one line of canonical JSON, the body."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from msgspec import Raw
+
+from storebridge.canonical import canonical_raw, check_integers, encoder
+from storebridge.errors import (
+    ConfigurationError,
+    CorruptStoreError,
+    InvalidRecordError,
+    NewerRecordError,
+)
+from storebridge.times import EPOCH, rfc3339
+
+Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
+"""Turns the members of a body of version n into those of version n + 1."""
+
+
+class Record(msgspec.Struct, kw_only=True, tag_field="v", tag=1):
+    """Base of everything that a store keeps. A class says its version by `tag=n`.
+
+    The store sets the fields below; an `id` may be given, else the store makes one. Times are UTC.
+    """
+
+    id: str = ""
+    revision: int = 0
+    """Counts the changes of this record, from 1."""
+    created_at: datetime = EPOCH
+    modified_at: datetime = EPOCH
+
+
+R = TypeVar("R", bound=Record)
+
+
+class Codec(Generic[R]):
+    """Bodies of one record type, and its versions.
+
+    A body of an older version is upgraded when read and written in the new version. One of a newer
+    version is read as far as this process understands it, and never written.
+    """
+
+    def __init__(self, record_type: type[R], upgrades: Mapping[int, Upgrade]) -> None:
+        tag = record_type.__struct_config__.tag
+        if type(tag) is not int or record_type.__struct_config__.tag_field != "v":
+            raise ConfigurationError(f"{record_type.__name__}: give its version as tag=1")
+        missing = [version for version in range(1, tag) if version not in upgrades]
+        if missing:
+            raise ConfigurationError(f"{record_type.__name__}: no upgrade from version {missing}")
+        self.type = record_type
+        self.version = tag
+        self._upgrades = dict(upgrades)
+        self.decode_current = msgspec.json.Decoder(record_type).decode
+        """Decode a body of this very version; msgspec's errors for any other."""
+        fields = msgspec.structs.fields(record_type)
+        self._raw_fields = tuple(field.name for field in fields if field.type is Raw)
+        self._times = tuple(field.name for field in fields if _is_time(field.type))
+        self._more_times = self._times[2:] if len(self._times) > 2 else ()
+
+    def encode(self, record: R) -> bytes:
+        """The body. The record's values are taken to be valid (see `validated`)."""
+        for name in self._times:
+            time = getattr(record, name)
+            if time is not None and not time.microsecond:
+                return self._encode_whole_seconds(record)
+        return encoder.encode(record)
+
+    def _encode_whole_seconds(self, record: R) -> bytes:
+        # msgspec leaves out fractions that are zero, and then text no longer sorts as time does.
+        members = [b'{"v":%d' % self.version]
+        for name in record.__struct_fields__:
+            value = getattr(record, name)
+            if value is not None and name in self._times:
+                value = rfc3339(value)
+            members.append(b'"%s":%s' % (name.encode(), encoder.encode(value)))
+        return b",".join(members) + b"}"
+
+    def validated(self, record: R) -> tuple[R, bytes]:
+        """A copy of the record that is sure to come back as it goes in, and its body.
+
+        InvalidRecordError names the field that is of a wrong type or that JSON cannot hold.
+        """
+        self._normalise(record)
+        try:
+            body = self.encode(record)
+            copy = self.decode_current(body)
+            check_integers(body)
+        except InvalidRecordError:
+            raise
+        except (TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise InvalidRecordError(f"{self.type.__name__}: {error}") from None
+        if copy != record:
+            raise InvalidRecordError(self._difference(record, copy))
+        return copy, body
+
+    def _normalise(self, record: R) -> None:
+        """Make JSON given as text canonical, and times UTC."""
+        if type(record) is not self.type:
+            raise InvalidRecordError(f"expected {self.type.__name__}, got {type(record).__name__}")
+        for name in self._raw_fields:
+            raw = getattr(record, name)
+            if not isinstance(raw, Raw | bytes):
+                raise InvalidRecordError(f"{name}: expected JSON made by to_json()")
+            try:
+                setattr(record, name, Raw(canonical_raw(raw)))
+            except InvalidRecordError as error:
+                raise InvalidRecordError(f"{name}: {error}") from None
+        for name in self._more_times:
+            setattr(record, name, _in_utc(name, getattr(record, name)))
+
+    def _difference(self, record: R, copy: R) -> str:
+        for name in record.__struct_fields__:
+            given, kept = getattr(record, name), getattr(copy, name)
+            if given != kept:
+                return f"{name}: {given!r} would come back as {kept!r}"
+        return f"{self.type.__name__}: would not come back as it is"
+
+    def decode(self, body: bytes) -> R:
+        """The record, upgraded if need be. CorruptStoreError if the body cannot be read."""
+        try:
+            return self.decode_current(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return self._decode_other(body, writing=False)
+
+    def decode_for_writing(self, body: bytes) -> R:
+        """As `decode`, but NewerRecordError for a newer version."""
+        try:
+            return self.decode_current(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return self._decode_other(body, writing=True)
+
+    def _decode_other(self, body: bytes, *, writing: bool) -> R:
+        members, version = _members(body)
+        if version > self.version and writing:
+            raise NewerRecordError(
+                f"record {members.get('id')!r} is of version {version}, this process writes version"
+                f" {self.version}: upgrade the service"
+            )
+        try:
+            for step in range(version, self.version):
+                members = self._upgrades[step](members)
+            members["v"] = self.version
+            return (
+                msgspec.convert(members, self.type)
+                if not self._raw_fields
+                else (self.decode_current(encoder.encode(members)))
+            )
+        except Exception as error:
+            # An upgrade is the user's code: whatever it raises, this one record cannot be read.
+            raise CorruptStoreError(f"the body cannot be read: {error}") from error
+
+
+def _members(body: bytes) -> tuple[dict[str, Any], int]:
+    try:
+        members = msgspec.json.decode(body, type=dict[str, Any])
+        version = members.get("v", 1)
+        if type(version) is not int or version < 1:
+            raise ValueError(f"version {version!r}")
+    except (ValueError, RecursionError) as error:
+        raise CorruptStoreError(f"the body cannot be read: {error}") from None
+    return members, version
+
+
+def _is_time(annotation: Any) -> bool:
+    return annotation is datetime or datetime in getattr(annotation, "__args__", ())
+
+
+def _in_utc(name: str, time: datetime | None) -> datetime | None:
+    if time is None:
+        return None
+    if not isinstance(time, datetime) or time.tzinfo is None:
+        raise InvalidRecordError(f"{name}: expected a time with a zone, got {time!r}")
+    return time.astimezone(UTC)

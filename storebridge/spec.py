@@ -1,0 +1,250 @@
+"""What a store keeps, as data: the record type, its state machine and what it is found by. The
+tables follow from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from operator import attrgetter
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from msgspec import inspect
+
+from storebridge.driver import Field, Index, Key, Table, Values, ValuesOf, View
+from storebridge.errors import ConfigurationError
+from storebridge.limits import MAX_ID, MAX_INDEXED, check_integer, check_text
+from storebridge.machine import StateMachine
+from storebridge.record import Record, Upgrade
+from storebridge.times import microseconds, parse_rfc3339
+
+R = TypeVar("R", bound=Record)
+
+_CREATED = Field("created_at", "integer", time=True)
+_MODIFIED = Field("modified_at", "integer", time=True)
+# An index (field, created_at, id) leaves this much of MAX_INDEXED to the field.
+_MAX_FILTER = MAX_INDEXED - 18
+
+
+@dataclass(frozen=True, eq=False)
+class RecordSpec(Generic[R]):
+    """What a store keeps.
+
+    `filters` are fields of text, integer or time that `find` uses an index for, the most selective
+    first. `unique` fields may not be the same together in two records. `default_to_id` names a
+    field that an empty text in is replaced by the id. `labelled`: the type has `labels` to select
+    by. `versioned`: an update keeps the old body, and counts up the field `version`.
+    `added_when_terminal` may be set once even when the state is terminal. `upgrades[n]` turns the
+    members of a body of version n into those of n + 1; it leaves filters and unique fields as they
+    are.
+    """
+
+    name: str
+    type: type[R]
+    machine: StateMachine | None = None
+    filters: tuple[str, ...] = ()
+    unique: tuple[str, ...] = ()
+    upgrades: Mapping[int, Upgrade] = field(default_factory=dict)
+    default_to_id: str | None = None
+    labelled: bool = False
+    versioned: bool = False
+    added_when_terminal: tuple[str, ...] = ()
+    plural: str = ""
+    """The name of the view that engines with a query language show."""
+
+    def __post_init__(self) -> None:
+        fields = set(self.type.__struct_fields__)
+        needed = {*self.filters, *self.unique, *self.added_when_terminal}
+        needed |= {"state"} if self.machine else set()
+        needed |= {"labels"} if self.labelled else set()
+        needed |= {"version"} if self.versioned else set()
+        needed |= {self.default_to_id} if self.default_to_id else set()
+        if missing := needed - fields:
+            raise ConfigurationError(f"{self.type.__name__} has no field {sorted(missing)}")
+        if self.machine and "state" not in self.filters:
+            raise ConfigurationError(f"store {self.name}: filters must hold 'state'")
+
+
+class StoreLayout(msgspec.Struct, frozen=True, kw_only=True):
+    """The tables of a store, as they are also written down in the database: so that checking,
+    counting and moving data need not know the record type."""
+
+    name: str
+    states: tuple[str, ...]
+    """Empty without a state machine: all records are then counted together."""
+    record: Table
+    history: Table
+    label: Table | None = None
+    version: Table | None = None
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """All of them."""
+        return tuple(t for t in (self.record, self.history, self.label, self.version) if t)
+
+    def counter(self, state: str | None) -> str:
+        """The name of the counter of records in a state."""
+        return f"{self.name} {state or ''}"
+
+
+def layout_of(spec: RecordSpec[Any]) -> StoreLayout:
+    """The tables that a specification asks for."""
+    name = spec.name
+    return StoreLayout(
+        name=name,
+        states=spec.machine.states if spec.machine else (),
+        record=_record_table(spec),
+        history=Table(
+            f"{name}-history",
+            key=(Field("record_id"), Field("sequence", "integer")),
+            indexes=(Index("sequence", ("sequence",), unique=True),),
+        ),
+        label=_label_table(name) if spec.labelled else None,
+        version=Table(f"{name}-version", key=(Field("record_id"), Field("version", "integer")))
+        if spec.versioned
+        else None,
+    )
+
+
+def _record_table(spec: RecordSpec[Any]) -> Table:
+    names = dict.fromkeys(spec.filters + spec.unique)
+    columns = tuple(_column(spec.type, name) for name in names)
+    indexes = [
+        Index("created", ("created_at", "id")),
+        Index("modified", ("modified_at", "id")),
+        *(Index(name, (name, "created_at", "id")) for name in spec.filters),
+    ]
+    if spec.unique:
+        indexes.append(Index("unique", spec.unique, unique=True))
+    view = View(spec.plural or f"{spec.name}s", spec.type.__struct_fields__)
+    return Table(
+        spec.name,
+        key=(Field("id"),),
+        columns=(_CREATED, _MODIFIED, *columns),
+        indexes=tuple(indexes),
+        view=view,
+    )
+
+
+def _label_table(name: str) -> Table:
+    return Table(
+        f"{name}-label",
+        key=(Field("label"), Field("value"), Field("record_id")),
+        columns=(_CREATED,),
+        indexes=(
+            Index("value", ("label", "value", "created_at", "record_id")),
+            Index("label", ("label", "created_at", "value", "record_id")),
+        ),
+    )
+
+
+def _column(record_type: type[Record], name: str) -> Field:
+    info = next(f for f in msgspec.structs.fields(record_type) if f.name == name)
+    kind = inspect.type_info(info.type)
+    optional = False
+    if isinstance(kind, inspect.UnionType):
+        optional = kind.includes_none
+        kinds = [k for k in kind.types if not isinstance(k, inspect.NoneType)]
+        kind = kinds[0] if len(kinds) == 1 else kind
+    if isinstance(kind, inspect.StrType) or (
+        isinstance(kind, inspect.LiteralType) and all(isinstance(v, str) for v in kind.values)
+    ):
+        return Field(name, "text", optional)
+    if isinstance(kind, inspect.IntType):
+        return Field(name, "integer", optional)
+    if isinstance(kind, inspect.DateTimeType):
+        return Field(name, "integer", optional, time=True)
+    raise ConfigurationError(
+        f"{record_type.__name__}.{name}: cannot be indexed; use str, int, time"
+    )
+
+
+class Columns(Generic[R]):
+    """Values of a store's table from typed records, and the check that they may be indexed."""
+
+    def __init__(self, spec: RecordSpec[R], table: Table) -> None:
+        rest = table.columns[2:]
+        self._names = tuple(f.name for f in rest)
+        self._times = tuple(i for i, f in enumerate(rest) if f.time)
+        self._get: Callable[[R], Any] = attrgetter(*self._names) if rest else _nothing
+        share = (MAX_INDEXED - len(spec.unique)) // max(len(spec.unique), 1)
+        self._checks = tuple(
+            (f.name, f.type == "text", f.optional, share if f.name in spec.unique else _MAX_FILTER)
+            for f in rest
+            if not f.time
+        )
+
+    def of(self, record: R) -> Values:
+        """The values, in the table's order."""
+        values = self._get(record)
+        if len(self._names) == 1:
+            values = (values,)
+        if self._times:
+            values = tuple(
+                microseconds(v) if i in self._times and v is not None else v
+                for i, v in enumerate(values)
+            )
+        return (microseconds(record.created_at), microseconds(record.modified_at), *values)
+
+    def check(self, record: R) -> None:
+        """InvalidRecordError unless every value may stand in its indexes."""
+        for name, is_text, optional, limit in self._checks:
+            value = getattr(record, name)
+            if value is None and optional:
+                continue
+            if is_text:
+                check_text(name, value, limit)
+            else:
+                check_integer(name, value)
+
+
+def _nothing(_: Any) -> tuple[()]:
+    return ()
+
+
+def check_labels(labels: Mapping[str, str]) -> None:
+    """InvalidRecordError unless labels and their values may stand in the index."""
+    for label, value in labels.items():
+        check_text("label", label, MAX_ID)
+        check_text(f"label {label}", value, MAX_ID)
+
+
+def values_from_body(table: Table) -> ValuesOf:
+    """The values that belong to a body, from its JSON alone; None where it cannot be read."""
+    columns = table.columns
+    if not columns:
+        return _no_values
+    decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+    def values_of(key: Key, body: bytes) -> Values | None:
+        try:
+            members = decode(body)
+            return tuple(_value(column, members.get(column.name)) for column in columns)
+        except (ValueError, TypeError, OverflowError, RecursionError):
+            return None
+
+    return values_of
+
+
+def _no_values(key: Key, body: bytes) -> Values:
+    return ()
+
+
+def _value(column: Field, member: Any) -> str | int | None:
+    if member is None and column.optional:
+        return None
+    if column.time:
+        return microseconds(parse_rfc3339(member))
+    if column.type == "text":
+        return check_text(column.name, member, MAX_INDEXED)
+    return check_integer(column.name, member)
+
+
+def index_value(column: Field, value: Any) -> str | int:
+    """What a filter's value is in the index. InvalidRecordError if it cannot be in it."""
+    if column.time and isinstance(value, datetime):
+        return microseconds(value)
+    if column.type == "text":
+        return check_text(column.name, value, MAX_INDEXED)
+    return check_integer(column.name, value)

@@ -1,0 +1,349 @@
+"""The changes that a store makes, each on a unit: a step of a write transaction."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, NoReturn, TypeVar
+
+import msgspec
+
+from storebridge import recount
+from storebridge.driver import Range, UniqueClash, Values
+from storebridge.errors import (
+    ConflictError,
+    CorruptStoreError,
+    InvalidRecordError,
+    RecordExistsError,
+    RecordNotFoundError,
+)
+from storebridge.events import CREATED, DELETED, STATE, UPDATED, encode_event
+from storebridge.limits import check_id
+from storebridge.record import Codec, Record
+from storebridge.spec import Columns, RecordSpec, StoreLayout, check_labels
+from storebridge.times import microseconds, rfc3339
+from storebridge.transaction import Unit
+
+R = TypeVar("R", bound=Record)
+_KEPT_BY_STORE = frozenset({"id", "revision", "created_at", "modified_at", "state"})
+
+
+@dataclass(frozen=True)
+class Expect:
+    """What a write requires of the record as it stands; else it is a ConflictError."""
+
+    states: Collection[str] | None = None
+    not_states: Collection[str] | None = None
+    revision: int | None = None
+
+    def mismatch(self, record: Any) -> str | None:
+        """What is not as expected, in words; None if all is."""
+        if self.revision is not None and record.revision != self.revision:
+            return f"is at revision {record.revision}, not {self.revision}"
+        if self.states is not None and record.state not in self.states:
+            return f"is {record.state}, not {' or '.join(self.states)}"
+        if self.not_states is not None and record.state in self.not_states:
+            return f"is {record.state}"
+        return None
+
+
+class Writer(Generic[R]):
+    """The changes of one store. Each method is an operation for `Database.write`."""
+
+    def __init__(
+        self,
+        spec: RecordSpec[R],
+        layout: StoreLayout,
+        codec: Codec[R],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._spec = spec
+        self._layout = layout
+        self._codec = codec
+        self._clock = clock
+        self._columns = Columns(spec, layout.record)
+        self._table = layout.record.name
+        self._history = layout.history.name
+        self._label = layout.label.name if layout.label else None
+        self._version = layout.version.name if layout.version else None
+        self._followers = {state: frozenset(after) for state, after in _transitions(spec).items()}
+        self._counters = {state: layout.counter(state) for state in (None, *layout.states)}
+        self._noun = spec.name
+
+    def create(self, unit: Unit, record: R) -> R:
+        record = copy.copy(record)
+        if type(record) is not self._spec.type:
+            raise InvalidRecordError(
+                f"expected {self._spec.type.__name__}, got {type(record).__name__}"
+            )
+        self._fill_in(record)
+        record, body = self._validated(record)
+        values = self._columns.of(record)
+        try:
+            if not unit.insert(self._table, (record.id,), values, body):
+                raise RecordExistsError(f"{self._noun} {record.id!r} exists")
+        except UniqueClash:
+            raise self._taken(record) from None
+        if self._label is not None:
+            self._insert_labels(unit, record, _labels(record))
+        self._note(unit, record, CREATED, None, "")
+        return record
+
+    def _fill_in(self, record: Any) -> None:
+        now = self._clock()
+        if record.id == "":
+            record.id = f"{self._noun[0]}-{os.urandom(16).hex()}"
+        record.revision = 1
+        record.created_at = record.modified_at = now
+        if self._spec.default_to_id and getattr(record, self._spec.default_to_id) == "":
+            setattr(record, self._spec.default_to_id, record.id)
+        if self._spec.machine is not None:
+            if record.state == "":
+                record.state = self._spec.machine.initial
+            self._check_state(record.state)
+        if self._version is not None:
+            record.version = 1
+
+    def _validated(self, record: R) -> tuple[R, bytes]:
+        check_id(record.id)
+        record, body = self._codec.validated(record)
+        self._columns.check(record)
+        if self._label is not None:
+            check_labels(_labels(record))
+        return record, body
+
+    def update(
+        self, unit: Unit, record_id: str, expect: Expect | None, changes: Mapping[str, Any]
+    ) -> R:
+        record, body, old_values = self._read_for_writing(unit, record_id)
+        self._check_changes(changes)
+        self._check_expected(record, expect)
+        self._check_not_final(record, changes)
+        old_labels = _labels(record) if self._label is not None else {}
+        if self._version is not None:
+            self._keep_version(unit, record, body)
+        record = self._change(unit, record, body, old_values, changes)
+        if self._label is not None and "labels" in changes:
+            self._replace_labels(unit, record, old_labels)
+        self._note(unit, record, UPDATED, self._state_of(record), "", tuple(sorted(changes)))
+        return record
+
+    def set_state(
+        self,
+        unit: Unit,
+        record_id: str,
+        state: str,
+        message: str | None,
+        expect: Expect | None,
+        changes: Mapping[str, Any],
+    ) -> R:
+        record: Any
+        record, body, old_values = self._read_for_writing(unit, record_id)
+        if expect is not None:
+            self._check_expected(record, expect)
+        previous = record.state
+        if state not in self._followers.get(previous, ()):
+            self._refuse_transition(record, state)
+        record.state = state
+        if message is not None:
+            if type(message) is not str:
+                raise InvalidRecordError("message: expected text")
+            record.message = message
+        if changes:
+            self._check_changes(changes)
+            self._change(unit, record, body, old_values, changes)
+        else:
+            record.revision += 1
+            record.modified_at = self._clock()
+            try:
+                new_body = self._codec.encode(record)
+            except UnicodeEncodeError:
+                raise InvalidRecordError("message: text with a lone surrogate") from None
+            values = self._columns.of(record)
+            unit.replace(self._table, (record_id,), old_values, body, values, new_body)
+        self._note(unit, record, STATE, previous, message or "")
+        return record  # type: ignore[no-any-return]
+
+    def _change(
+        self,
+        unit: Unit,
+        record: R,
+        body: bytes,
+        old_values: Values,
+        changes: Mapping[str, Any],
+    ) -> R:
+        for name, value in changes.items():
+            setattr(record, name, value)
+        record.revision += 1
+        record.modified_at = self._clock()
+        record, new_body = self._validated(record)
+        values = self._columns.of(record)
+        try:
+            unit.replace(self._table, (record.id,), old_values, body, values, new_body)
+        except UniqueClash:
+            raise self._taken(record) from None
+        return record
+
+    def delete(self, unit: Unit, record_id: str, expect: Expect | None) -> None:
+        record, body, values = self._read_for_writing(unit, record_id)
+        self._check_expected(record, expect)
+        unit.remove(self._table, (record_id,), values, body)
+        if self._label is not None:
+            self._remove_labels(unit, record, _labels(record))
+        if self._version is not None:
+            self._remove_versions(unit, record_id)
+        state = self._state_of(record)
+        now = self._clock()
+        event = encode_event(DELETED, now, record.revision, state, state)
+        unit.event(self._history, record_id, event, self._counters[state], None)
+
+    def discard(self, unit: Unit, record_id: str) -> None:
+        body = self._body(unit, record_id)
+        try:
+            record = self._codec.decode(body)
+        except CorruptStoreError:
+            pass
+        else:
+            raise ConflictError(f"{self._noun} {record_id!r} can be read: delete it", record)
+        unit.engine.remove(self._table, (record_id,), None)
+        unit.adjust(self._drift(unit))
+        if self._version is not None:
+            self._remove_versions(unit, record_id)
+        event = encode_event(DELETED, self._clock(), 0, None, None, "unreadable")
+        unit.event(self._history, record_id, event, None, None)
+
+    def _drift(self, unit: Unit) -> dict[str, int]:
+        """What to add to the counters when it is not known which state a removed record was in."""
+        (report,) = recount.recount_all(unit.engine, [self._layout], repair=False)
+        return {self._layout.counter(state): -by for state, by in report.drift.items()}
+
+    def _read_for_writing(self, unit: Unit, record_id: str) -> tuple[R, bytes, Values]:
+        body = self._body(unit, record_id)
+        try:
+            record = self._codec.decode_current(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            record = self._decode_old_for_writing(record_id, body)
+        return record, body, self._columns.of(record)
+
+    def _decode_old_for_writing(self, record_id: str, body: bytes) -> R:
+        try:
+            return self._codec.decode_for_writing(body)
+        except CorruptStoreError as error:
+            raise CorruptStoreError(f"{self._noun} {record_id!r} is quarantined: {error}") from None
+
+    def _body(self, unit: Unit, record_id: str) -> bytes:
+        body = unit.get(self._table, (check_id(record_id),))
+        if body is None:
+            raise RecordNotFoundError(f"no {self._noun} {record_id!r}")
+        return body
+
+    def _note(
+        self,
+        unit: Unit,
+        record: R,
+        kind: str,
+        previous: str | None,
+        message: str,
+        fields: tuple[str, ...] = (),
+    ) -> None:
+        state = self._state_of(record)
+        event = encode_event(
+            kind, record.modified_at, record.revision, state, previous, message, fields
+        )
+        leaves = None if kind is CREATED else self._counters[previous]
+        unit.event(self._history, record.id, event, leaves, self._counters[state])
+
+    def _state_of(self, record: Any) -> str | None:
+        return record.state if self._spec.machine is not None else None
+
+    # --- what a write requires ---
+
+    def _check_state(self, state: Any) -> None:
+        if state not in self._followers:
+            known = ", ".join(self._followers)
+            raise InvalidRecordError(f"state: {state!r} is none of {known or 'no states'}")
+
+    def _check_expected(self, record: R, expect: Expect | None) -> None:
+        mismatch = None if expect is None else expect.mismatch(record)
+        if mismatch is not None:
+            raise ConflictError(f"{self._noun} {record.id!r} {mismatch}", record)
+
+    def _refuse_transition(self, record: Any, state: str) -> NoReturn:
+        self._check_state(state)
+        raise ConflictError(
+            f"{self._noun} {record.id!r} is {record.state} and cannot become {state}", record
+        )
+
+    def _check_not_final(self, record: Any, changes: Mapping[str, Any]) -> None:
+        machine = self._spec.machine
+        if machine is None or record.state not in machine.terminal:
+            return
+        for name in changes:
+            if name not in self._spec.added_when_terminal or getattr(record, name) is not None:
+                raise ConflictError(
+                    f"{self._noun} {record.id!r} is {record.state}, which is final", record
+                )
+
+    def _check_changes(self, changes: Mapping[str, Any]) -> None:
+        for name in changes:
+            if name in _KEPT_BY_STORE or (name == "version" and self._version is not None):
+                raise InvalidRecordError(f"{name}: is set by the store")
+            if name not in self._spec.type.__struct_fields__:
+                raise InvalidRecordError(f"{self._spec.type.__name__} has no field {name!r}")
+
+    def _taken(self, record: R) -> RecordExistsError:
+        fields = ", ".join(f"{name} {getattr(record, name)!r}" for name in self._spec.unique)
+        return RecordExistsError(f"a {self._noun} with {fields} exists")
+
+    # --- labels and versions ---
+
+    def _insert_labels(self, unit: Unit, record: R, labels: Mapping[str, str]) -> None:
+        assert self._label is not None
+        values, body = _label_entry(record)
+        for label, value in labels.items():
+            unit.insert(self._label, (label, value, record.id), values, body)
+
+    def _remove_labels(self, unit: Unit, record: R, labels: Mapping[str, str]) -> None:
+        assert self._label is not None
+        values, body = _label_entry(record)
+        for label, value in labels.items():
+            # One that a hand took away needs no removing.
+            if unit.get(self._label, (label, value, record.id)) is not None:
+                unit.remove(self._label, (label, value, record.id), values, body)
+
+    def _replace_labels(self, unit: Unit, record: R, old: Mapping[str, str]) -> None:
+        new = _labels(record)
+        gone = {label: value for label, value in old.items() if new.get(label) != value}
+        come = {label: value for label, value in new.items() if old.get(label) != value}
+        self._remove_labels(unit, record, gone)
+        self._insert_labels(unit, record, come)
+
+    def _keep_version(self, unit: Unit, record: Any, body: bytes) -> None:
+        assert self._version is not None
+        unit.insert(self._version, (record.id, record.version), (), body)
+        record.version += 1
+
+    def _remove_versions(self, unit: Unit, record_id: str) -> None:
+        assert self._version is not None
+        part = Range(prefix=(record_id,))
+        while rows := unit.scan(self._version, part)[0]:
+            for key, body in rows:
+                unit.remove(self._version, key, (), body)
+
+
+def _transitions(spec: RecordSpec[Any]) -> Mapping[str, tuple[str, ...]]:
+    return spec.machine.transitions if spec.machine else {}
+
+
+def _labels(record: Any) -> dict[str, str]:
+    labels: dict[str, str] = record.labels
+    return labels
+
+
+def _label_entry(record: Record) -> tuple[Values, bytes]:
+    created = record.created_at
+    body = msgspec.json.encode({"created_at": rfc3339(created)})
+    return (microseconds(created),), body
