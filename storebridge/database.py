@@ -12,7 +12,7 @@ from time import perf_counter
 from types import TracebackType
 from typing import Any, NoReturn, TypeVar
 
-from storebridge import meta, times
+from storebridge import meta, recount, times
 from storebridge.driver import (
     Driver,
     DriverError,
@@ -319,6 +319,20 @@ class Database:
         except Exception as error:
             self._raise(error)
 
+    def iterate(self, operation: Callable[..., Iterator[T]], *args: Any) -> Iterator[T]:
+        """Yield from `operation(transaction, *args)`; the view stays open until the last item."""
+        with self.snapshot():
+            try:
+                reader = self._shared_reader()
+                assert reader is not None
+                yield from operation(reader, *args)
+            except Exception as error:
+                self._raise(error)
+
+    def engine_check(self) -> list[str]:
+        """What the engine's own check of the file finds: one line a problem."""
+        return self._guarded(lambda: list(self.driver.check()))
+
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
         """`with database.snapshot(): …`: what the block reads is of one moment. Writing in it is a
@@ -350,6 +364,15 @@ class Database:
     def _check_open(self) -> None:
         if self._unusable is not None:
             raise StoreClosedError(self._unusable)
+
+    def counts(self, layout: StoreLayout) -> dict[str, int]:
+        """Records of a store by state, from the counters; in a transaction with its own changes."""
+        found = self.read(recount.counts, layout)
+        unit = self._own_unit()
+        if unit is None:
+            return found
+        pending = unit.pending_counts()
+        return {state: n + pending.get(layout.counter(state), 0) for state, n in found.items()}
 
     # --- events and checkpoints ---
 

@@ -17,7 +17,7 @@ from storebridge.errors import ConfigurationError
 from storebridge.limits import MAX_ID, MAX_INDEXED, check_integer, check_text
 from storebridge.machine import StateMachine
 from storebridge.record import Record, Upgrade
-from storebridge.times import microseconds, parse_rfc3339
+from storebridge.times import microseconds, parse_rfc3339, rfc3339
 
 R = TypeVar("R", bound=Record)
 
@@ -208,6 +208,12 @@ def check_labels(labels: Mapping[str, str]) -> None:
     for label, value in labels.items():
         check_text("label", label, MAX_ID)
         check_text(f"label {label}", value, MAX_ID)
+
+
+def label_entry(created_at: datetime) -> tuple[Values, bytes]:
+    """Values and body of a label's entry: labelled records are found in order of creation."""
+    body = msgspec.json.encode({"created_at": rfc3339(created_at)})
+    return (microseconds(created_at),), body
 
 
 def values_from_body(table: Table) -> ValuesOf:

@@ -8,7 +8,6 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from storebridge import recount
 from storebridge.database import Database
 from storebridge.driver import Position, Range, Rows, Transaction
 from storebridge.errors import (
@@ -219,7 +218,7 @@ class RecordStore(Generic[R]):
 
     def counts(self) -> dict[str, int]:
         """Records by state, from the counters: costs one look per state, however many there are."""
-        return self.database.read(recount.counts, self.layout)
+        return self.database.counts(self.layout)
 
     def history(self, record_id: str, *, after: int = 0) -> list[Event]:
         """What happened to a record, oldest first, also when it was deleted since. `after`: only

@@ -132,18 +132,23 @@ class Unit:
             raise self._gone()
         events = self._events
         if events:
-            deltas = {SEQUENCE: len(events)} | self._adjustments
-            for _, _, _, leaves, enters in events:
-                if leaves is not None:
-                    deltas[leaves] = deltas.get(leaves, 0) - 1
-                if enters is not None:
-                    deltas[enters] = deltas.get(enters, 0) + 1
+            deltas = {SEQUENCE: len(events)} | self.pending_counts()
             sequence = self._engine.tally(deltas)[SEQUENCE] - len(events)
             insert = self._engine.insert
             for history, record_id, body, _, _ in events:
                 sequence += 1
                 insert(history, (record_id, sequence), (), body)
         self._engine.commit()
+
+    def pending_counts(self) -> dict[str, int]:
+        """What the commit will add to the counters."""
+        deltas = dict(self._adjustments)
+        for _, _, _, leaves, enters in self._events:
+            if leaves is not None:
+                deltas[leaves] = deltas.get(leaves, 0) - 1
+            if enters is not None:
+                deltas[enters] = deltas.get(enters, 0) + 1
+        return deltas
 
     def rollback(self) -> None:
         """Undo everything."""

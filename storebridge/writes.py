@@ -23,8 +23,7 @@ from storebridge.errors import (
 from storebridge.events import CREATED, DELETED, STATE, UPDATED, encode_event
 from storebridge.limits import check_id
 from storebridge.record import Codec, Record
-from storebridge.spec import Columns, RecordSpec, StoreLayout, check_labels
-from storebridge.times import microseconds, rfc3339
+from storebridge.spec import Columns, RecordSpec, StoreLayout, check_labels, label_entry
 from storebridge.transaction import Unit
 
 R = TypeVar("R", bound=Record)
@@ -302,13 +301,13 @@ class Writer(Generic[R]):
 
     def _insert_labels(self, unit: Unit, record: R, labels: Mapping[str, str]) -> None:
         assert self._label is not None
-        values, body = _label_entry(record)
+        values, body = label_entry(record.created_at)
         for label, value in labels.items():
             unit.insert(self._label, (label, value, record.id), values, body)
 
     def _remove_labels(self, unit: Unit, record: R, labels: Mapping[str, str]) -> None:
         assert self._label is not None
-        values, body = _label_entry(record)
+        values, body = label_entry(record.created_at)
         for label, value in labels.items():
             # One that a hand took away needs no removing.
             if unit.get(self._label, (label, value, record.id)) is not None:
@@ -341,9 +340,3 @@ def _transitions(spec: RecordSpec[Any]) -> Mapping[str, tuple[str, ...]]:
 def _labels(record: Any) -> dict[str, str]:
     labels: dict[str, str] = record.labels
     return labels
-
-
-def _label_entry(record: Record) -> tuple[Values, bytes]:
-    created = record.created_at
-    body = msgspec.json.encode({"created_at": rfc3339(created)})
-    return (microseconds(created),), body
