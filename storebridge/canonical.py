@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 import msgspec
@@ -25,6 +26,7 @@ _decode = msgspec.json.Decoder().decode
 _encode = encoder.encode
 _DIGITS_TO_ZERO = bytes.maketrans(b"123456789", b"000000000")
 _NINETEEN_DIGITS = b"0" * 19
+_long_number = re.compile(rb"(?:^|[:\[,\s-])\d{19}").search
 
 
 def to_json(value: Any) -> Raw:
@@ -71,11 +73,10 @@ def canonical_raw(raw: Raw | bytes | str) -> bytes:
 
 
 def _maybe_too_long(text: bytes) -> bool:
-    """Whether text may hold an integer beyond 64 bits: it has nineteen digits in a row.
-
-    Twenty times faster than a regular expression, and every body passes here.
+    """Whether text may hold an integer beyond 64 bits: nineteen digits in a row, where a number
+    can stand. The first test is twenty times faster than the second, and every body passes here.
     """
-    return _NINETEEN_DIGITS in text.translate(_DIGITS_TO_ZERO)
+    return _NINETEEN_DIGITS in text.translate(_DIGITS_TO_ZERO) and _long_number(text) is not None
 
 
 def check_integers(body: bytes) -> None:

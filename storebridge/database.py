@@ -183,8 +183,8 @@ class Database:
 
     def write(self, operation: Callable[..., T], *args: Any) -> T:
         """Run `operation(unit, *args)` in the thread's transaction, or in one of its own."""
-        unit = self._own_unit()
-        if unit is None:
+        unit = self._unit
+        if unit is None or unit.thread != get_ident():
             return self._write_alone(operation, args)
         try:
             return unit.step(operation, args)  # type: ignore[no-any-return]

@@ -36,6 +36,7 @@ class Record(msgspec.Struct, kw_only=True, tag_field="v", tag=1):
 
 
 R = TypeVar("R", bound=Record)
+_encode = encoder.encode
 
 
 class Codec(Generic[R]):
@@ -60,15 +61,17 @@ class Codec(Generic[R]):
         fields = msgspec.structs.fields(record_type)
         self._raw_fields = tuple(field.name for field in fields if field.type is Raw)
         self._times = tuple(field.name for field in fields if _is_time(field.type))
-        self._more_times = self._times[2:] if len(self._times) > 2 else ()
+        self._more_times = tuple(n for n in self._times if n not in ("created_at", "modified_at"))
 
     def encode(self, record: R) -> bytes:
         """The body. The record's values are taken to be valid (see `validated`)."""
-        for name in self._times:
+        if not record.created_at.microsecond or not record.modified_at.microsecond:
+            return self._encode_whole_seconds(record)
+        for name in self._more_times:
             time = getattr(record, name)
             if time is not None and not time.microsecond:
                 return self._encode_whole_seconds(record)
-        return encoder.encode(record)
+        return _encode(record)
 
     def _encode_whole_seconds(self, record: R) -> bytes:
         # msgspec leaves out fractions that are zero, and then text no longer sorts as time does.

@@ -166,6 +166,7 @@ class Columns(Generic[R]):
     def __init__(self, spec: RecordSpec[R], table: Table) -> None:
         rest = table.columns[2:]
         self._names = tuple(f.name for f in rest)
+        self._state = 2 + self._names.index("state") if "state" in self._names else 0
         self._times = tuple(i for i, f in enumerate(rest) if f.time)
         self._get: Callable[[R], Any] = attrgetter(*self._names) if rest else _nothing
         share = (MAX_INDEXED - len(spec.unique)) // max(len(spec.unique), 1)
@@ -186,6 +187,12 @@ class Columns(Generic[R]):
                 for i, v in enumerate(values)
             )
         return (microseconds(record.created_at), microseconds(record.modified_at), *values)
+
+    def with_state(self, values: Values, state: str, modified_at: datetime) -> Values:
+        """The values after a change of state alone."""
+        at = self._state
+        changed = (values[0], microseconds(modified_at), *values[2:at], state)
+        return changed + values[at + 1 :]
 
     def check(self, record: R) -> None:
         """InvalidRecordError unless every value may stand in its indexes."""
