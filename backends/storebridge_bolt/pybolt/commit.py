@@ -55,9 +55,8 @@ class Commit:
         if not page:
             page = self.high_water
             self.high_water += count
-        forget = self.pages.branches.pop
         for number in range(page, page + count):
-            forget(number, None)
+            self.pages.cache.forget(number, self.old.page_size)
         return page
 
     def free(self, page: int, overflow: int) -> None:

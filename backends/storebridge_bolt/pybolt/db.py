@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import ClassVar, Literal, NamedTuple, TypeVar
 
 from .batch import Batcher
+from .cache import PageCache
 from .commit import Commit
 from .datafile import DataFile, create_file
 from .errors import (
@@ -25,7 +26,7 @@ from .errors import (
 from .freelist import Freelist, decode_freelist
 from .meta import Meta, choose_meta, is_page_size, new_file, read_metas
 from .page import FREELIST, LEAF, MAX_NEW_PAGE_SIZE, type_name
-from .tree import Branch, PagedTree, Pages, open_tree
+from .tree import PagedTree, Pages, open_tree
 from .tx import Tx
 
 Durability = Literal["full", "relaxed", "off"]
@@ -52,6 +53,8 @@ class DB:
     `page_size`     of a new file, 1024 to 65536; the system's by default
     `keep_freelist` whether free pages are listed in the file. Without the list commits write less
                     where there are many, and the next opening must walk the file to find them
+    `cache_bytes`   how much of often read pages to keep decoded, in the file's bytes; in memory it
+                    is about as much again for small values
 
     Opening raises InvalidFileError for what is not a bolt file or was cut short,
     DatabaseTooLargeError where the machine cannot map it, and OSError from the system.
@@ -73,6 +76,7 @@ class DB:
         mode: int = 0o600,
         page_size: int | None = None,
         keep_freelist: bool = True,
+        cache_bytes: int = 32 << 20,
     ) -> None:
         if durability not in ("full", "relaxed", "off"):
             raise ValueError(f"durability is full, relaxed or off, not {durability!r}")
@@ -85,7 +89,7 @@ class DB:
         self._keep_freelist = keep_freelist
         self._closed: str | None = "not open yet"  # why; None while it is open
         self._failed: str | None = None
-        self._branches: dict[int, Branch] = {}
+        self._cache = PageCache(cache_bytes)
         self._freelist: Freelist | None = None  # read when a write transaction needs it
         self._durable_txid = -1  # the last state whose meta is known to be on disk
         self._readers: dict[int, tuple[int, weakref.ref[Tx]]] = {}
@@ -124,7 +128,7 @@ class DB:
         return _State(meta, self._map_pages(meta, self._file.map()))
 
     def _map_pages(self, meta: Meta, data: mmap.mmap) -> Pages:
-        return Pages(data, meta.page_size, meta.high_water, self._branches)
+        return Pages(data, meta.page_size, meta.high_water, self._cache)
 
     @property
     def path(self) -> str:

@@ -2,8 +2,8 @@
 
 A page starts with a 16-byte header; a leaf or branch goes on with an array of fixed-size elements
 and then all keys and values, packed in the elements' order. Decoding unpacks the whole array in
-one call and checks that the data are packed exactly so: a flipped bit in an element is found by
-its neighbour, for less than checking each bound would cost.
+one call and checks that the data are packed exactly so: that finds a flipped bit in an element, and
+costs no more than checking that each stays inside its page.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ TYPE_NAMES = {BRANCH: "branch", LEAF: "leaf", META: "meta", FREELIST: "freelist"
 
 HEADER = Struct("<QHHI")  # id, flags, count, overflow
 HEADER_SIZE = 16
+_PAGE_ID = Struct("<Q")  # first in a header, last in a branch's element
 ELEMENT_SIZE = 16  # of leaf and branch elements alike
 BUCKET = Struct("<QQ")  # root page, sequence
 BUCKET_FLAG = 1
@@ -61,56 +62,61 @@ def type_name(flags: int) -> str:
 
 def decode_leaf(page: bytes, count: int) -> tuple[list[bytes], list[bytes], bool]:
     """A leaf's keys, values, and whether some are buckets, given its bytes from the header on."""
-    start = HEADER_SIZE + ELEMENT_SIZE * count
+    element = HEADER_SIZE
+    end = HEADER_SIZE + ELEMENT_SIZE * count
     try:
         fields = _leaf_elements(count).unpack_from(page, HEADER_SIZE)
     except StructError:
         raise CorruptError(f"a leaf of {len(page)} bytes cannot hold {count} elements") from None
-    sizes = [0] * (2 * count)
-    sizes[::2] = fields[2::4]
-    sizes[1::2] = fields[3::4]
-    ends = list(accumulate(sizes, initial=start))
-    _check_packing(page, fields[1::4], ends, ends[:-1:2], fields[2::4])
-    parts = list(map(page.__getitem__, map(slice, ends, ends[1:])))
-    values = parts[1::2]
+    keys: list[bytes] = []
+    values: list[bytes] = []
+    add_key, add_value = keys.append, values.append
+    for position, key_size, value_size in zip(
+        fields[1::4], fields[2::4], fields[3::4], strict=True
+    ):
+        if element + position != end or not key_size:
+            raise CorruptError("a leaf's elements do not match its data")
+        middle = end + key_size
+        add_key(page[end:middle])
+        end = middle + value_size
+        add_value(page[middle:end])
+        element += ELEMENT_SIZE
+    if end > len(page):
+        raise CorruptError("a leaf's data reach beyond its page")
     nested = any(fields[::4])
     if nested:
-        for index, flags in enumerate(fields[::4]):
-            if flags == BUCKET_FLAG:
-                values[index] = BucketValue(values[index])
-            elif flags:
-                raise CorruptError(f"leaf element {index} has unknown flags {flags:#x}")
-    return parts[::2], values, nested
+        _mark_buckets(values, fields[::4])
+    return keys, values, nested
+
+
+def _mark_buckets(values: list[bytes], flags: tuple[int, ...]) -> None:
+    for index, flag in enumerate(flags):
+        if flag == BUCKET_FLAG:
+            values[index] = BucketValue(values[index])
+        elif flag:
+            raise CorruptError(f"leaf element {index} has unknown flags {flag:#x}")
 
 
 def decode_branch(page: bytes, count: int) -> tuple[list[bytes], list[int]]:
     """The keys and child pages of a branch, given its bytes from the header on."""
     if not count:
         raise CorruptError("a branch page has no children")
-    start = HEADER_SIZE + ELEMENT_SIZE * count
+    element = HEADER_SIZE
+    end = HEADER_SIZE + ELEMENT_SIZE * count
     try:
         fields = _branch_elements(count).unpack_from(page, HEADER_SIZE)
     except StructError:
         raise CorruptError(f"a branch of {len(page)} bytes cannot hold {count} elements") from None
-    ends = list(accumulate(fields[1::3], initial=start))
-    _check_packing(page, fields[::3], ends, ends[:-1], fields[1::3])
-    keys = list(map(page.__getitem__, map(slice, ends, ends[1:])))
+    keys: list[bytes] = []
+    for position, key_size in zip(fields[::3], fields[1::3], strict=True):
+        if element + position != end or not key_size:
+            raise CorruptError("a branch's elements do not match its data")
+        keys.append(page[end : end + key_size])
+        end += key_size
+        element += ELEMENT_SIZE
+    if end > len(page):
+        raise CorruptError("a branch's data reach beyond its page")
     return keys, list(fields[2::3])
-
-
-def _check_packing(
-    page: bytes,
-    positions: tuple[int, ...],
-    ends: list[int],
-    key_starts: list[int],
-    key_sizes: tuple[int, ...],
-) -> None:
-    """Each position counts from its own element, and each key starts where the last data end."""
-    elements = range(HEADER_SIZE, ends[0], ELEMENT_SIZE)
-    if ends[-1] > len(page) or positions != tuple(map(sub, key_starts, elements)):
-        raise CorruptError("a page's elements do not match its data")
-    if 0 in key_sizes:
-        raise CorruptError("a page holds an empty key")
 
 
 def leaf_size(keys: list[bytes], values: list[bytes]) -> int:
@@ -154,6 +160,15 @@ def encode_branch(page_id: int, keys: list[bytes], children: list[int], page_siz
     fields[2::3] = children
     elements = _branch_elements(count).pack(*fields)
     return _assemble(page_id, BRANCH, count, elements, keys, starts[-1], page_size)
+
+
+def patch_branch(content: bytes, page_id: int, children: list[tuple[int, int]]) -> bytes:
+    """A branch's bytes under another id, with these children (index, page) replaced."""
+    patched = bytearray(content)
+    _PAGE_ID.pack_into(patched, 0, page_id)
+    for index, child in children:
+        _PAGE_ID.pack_into(patched, HEADER_SIZE + ELEMENT_SIZE * index + 8, child)
+    return bytes(patched)
 
 
 def _assemble(

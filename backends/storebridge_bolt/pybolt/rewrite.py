@@ -28,6 +28,7 @@ from .page import (
     encode_inline,
     encode_leaf,
     leaf_size,
+    patch_branch,
 )
 from .tree import InlineTree, PagedTree, Pages
 
@@ -105,9 +106,15 @@ class Leaf:
 
 
 class Branch:
-    """A branch that is not on a page yet; a child is a page, or a node in the same position."""
+    """A branch that is not on a page yet.
 
-    __slots__ = ("children", "keys", "shrunk")
+    A child is a page, or a node to be. `nodes` counts the latter: where there are none the branch
+    can be written without looking at each child. `origin` is the page that it was and the children
+    that differ, where nothing else does: then the page is copied instead of encoded. The lists may
+    be shared with the cache; they are replaced, never changed.
+    """
+
+    __slots__ = ("children", "keys", "nodes", "origin", "shrunk")
 
     def __init__(
         self, keys: list[bytes], children: list[int | Leaf | Branch], shrunk: bool = False
@@ -115,6 +122,8 @@ class Branch:
         self.keys = keys
         self.children = children
         self.shrunk = shrunk
+        self.nodes = 0
+        self.origin: tuple[int, int, list[int]] | None = None  # page, overflow, children
 
     def size(self) -> int:
         return branch_size(self.keys)
@@ -124,7 +133,9 @@ class Branch:
         return [ELEMENT_SIZE + len(key) for key in self.keys]
 
     def part(self, start: int, stop: int) -> Branch:
-        return Branch(self.keys[start:stop], self.children[start:stop])
+        part = Branch(self.keys[start:stop], self.children[start:stop])
+        part.nodes = self.nodes
+        return part
 
 
 Node = Leaf | Branch
@@ -160,27 +171,43 @@ class TreeWriter:
 
     def put(self, node: Node) -> int:
         """Give a node, and the nodes below it, a page."""
-        count = -(-node.size() // self.page_size)
-        if isinstance(node, Leaf):
-            page = self.space.allocate(count)
-            content = encode_leaf(page, node.keys, node.values, self.page_size)
-        else:
-            children = self._put_children(node)
-            page = self.space.allocate(count)
+        if isinstance(node, Branch):
+            return self._put_branch(node)
+        page = self.space.allocate(-(-node.size() // self.page_size))
+        self.space.write(page, encode_leaf(page, node.keys, node.values, self.page_size))
+        return page
+
+    def _put_branch(self, node: Branch) -> int:
+        children = self._put_children(node)
+        if node.origin is None:
+            page = self.space.allocate(-(-node.size() // self.page_size))
             content = encode_branch(page, node.keys, children, self.page_size)
-            self.pages.keep_branch(page, node.keys, children)
+        else:
+            origin, overflow, changed = node.origin
+            page = self.space.allocate(overflow + 1)
+            replaced = [(index, children[index]) for index in changed]
+            content = patch_branch(self.pages.content(origin, overflow), page, replaced)
+        self.pages.cache.keep_branch(page, node.keys, children)
         self.space.write(page, content)
         return page
 
     def _put_children(self, node: Branch) -> list[int]:
-        pages = [child if isinstance(child, int) else self.put(child) for child in node.children]
-        node.children[:] = pages
-        return pages
+        """Give a branch's nodes their pages; the children, which are all pages then."""
+        if node.nodes:
+            children = node.children
+            node.children = [
+                child if child.__class__ is int else self.put(child)  # type: ignore[arg-type]
+                for child in children
+            ]
+            node.nodes = 0
+        return node.children  # type: ignore[return-value]
 
     def split(self, node: Node) -> list[Node]:
         """A node in parts that fit a page, as far as splitting can make them; none of nothing."""
         if not node.keys:
             return []
+        if isinstance(node, Branch) and node.origin is not None:
+            return [node]
         count = len(node.keys)
         if count <= 2 * _MIN_PER_SIDE or node.size() <= self.page_size:
             return [node]
@@ -205,10 +232,11 @@ class TreeWriter:
         flags, count, overflow = self.pages.header(child)
         if flags == LEAF:
             keys, values, _ = self.pages.leaf(child, count, overflow)
-            node: Node = Leaf(keys, values)
+            node: Node = Leaf(keys[:], values[:])
         else:
-            keys, children = self.pages.branches.get(child) or self.pages.branch(child)
-            node = Branch(keys[:], list(children[1:]))
+            keys, children = self.pages.branch(child)
+            node = Branch(keys, list(children[1:]))
+            node.origin = (child, overflow, [])
         self.space.free(child, overflow)
         return node
 
@@ -221,28 +249,48 @@ class TreeWriter:
             node.apply(changes, keys)
         else:
             self._update_children(node, changes, keys, depth)
-            self._settle(node)
         return self.split(node)
 
     def _update_children(
         self, node: Branch, changes: Changes, keys: list[bytes], depth: int
     ) -> None:
-        old_keys, old_children = node.keys, node.children
-        node.keys, node.children = [], []
-        start = done = 0
+        """Put the changes into the children; what each became takes its place."""
+        parts: list[tuple[int, list[Node]]] = []
+        start = 0
         while start < len(keys):
-            index = max(bisect_right(old_keys, keys[start]) - 1, 0)
+            index = max(bisect_right(node.keys, keys[start]) - 1, 0)
             stop = len(keys)
-            if index + 1 < len(old_keys):
-                stop = bisect_left(keys, old_keys[index + 1], start)
+            if index + 1 < len(node.keys):
+                stop = bisect_left(keys, node.keys[index + 1], start)
+            child = node.children[index]
+            assert isinstance(child, int)
+            parts.append((index, self._update(child, changes, keys[start:stop], depth + 1)))
+            start = stop
+        if all(self._fits_in(node.keys[index], nodes) for index, nodes in parts):
+            for index, nodes in parts:
+                node.children[index] = self.put(nodes[0])
+            assert node.origin is not None
+            node.origin[2].extend(index for index, _ in parts)
+        else:
+            self._replace_children(node, parts)
+            self._settle(node)
+
+    def _fits_in(self, key: bytes, nodes: list[Node]) -> bool:
+        """Whether one child became one, of the same key, that can be left alone."""
+        return len(nodes) == 1 and nodes[0].keys[0] == key and not self._is_small(nodes[0])
+
+    @staticmethod
+    def _replace_children(node: Branch, parts: list[tuple[int, list[Node]]]) -> None:
+        old_keys, old_children = node.keys, node.children
+        node.keys, node.children, node.origin = [], [], None
+        done = 0
+        for index, nodes in parts:
             node.keys += old_keys[done:index]
             node.children += old_children[done:index]
-            child = old_children[index]
-            assert isinstance(child, int)
-            for part in self._update(child, changes, keys[start:stop], depth + 1):
-                node.keys.append(part.keys[0])
-                node.children.append(part)
-            start, done = stop, index + 1
+            node.keys += [part.keys[0] for part in nodes]
+            node.children += nodes
+            node.nodes += len(nodes)
+            done = index + 1
         node.keys += old_keys[done:]
         node.children += old_children[done:]
         node.shrunk = len(node.keys) < len(old_keys)
@@ -253,6 +301,15 @@ class TreeWriter:
         An only child stays a node: its parent has one child too few, so it will be merged or give
         way, and then this child may have neighbours to merge with.
         """
+        if len(node.children) < 2:
+            return
+        nodes = [child for child in node.children if child.__class__ is not int]
+        if any(map(self._is_small, nodes)):
+            self._merge_small(node)
+        if len(node.children) > 1:
+            self._put_children(node)
+
+    def _merge_small(self, node: Branch) -> None:
         index = 0
         while index < len(node.children) > 1:
             if not self._is_small(node.children[index]):
@@ -265,11 +322,10 @@ class TreeWriter:
             parts = self.split(merged)
             node.keys[left : left + 2] = [part.keys[0] for part in parts]
             node.children[left : left + 2] = parts
+            node.nodes = len(node.children)  # at most
             node.shrunk = True
             # One part may still be small; of two, neither gains from another round.
             index = left if len(parts) == 1 else left + len(parts)
-        if len(node.children) > 1:
-            self._put_children(node)
 
     def _is_small(self, child: int | Node) -> bool:
         """Whether a changed child is to be merged: a branch must be, where it has one child."""
@@ -285,6 +341,7 @@ class TreeWriter:
         if isinstance(left, Branch) and isinstance(right, Branch):
             children = left.children + right.children
             joined = Branch(left.keys + right.keys, children, shrunk=True)
+            joined.nodes = left.nodes + right.nodes
             self._settle(joined)
             return joined
         raise CorruptError("a branch page has leaves and branches as children")

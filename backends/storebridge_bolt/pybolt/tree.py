@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from struct import Struct
 from typing import NamedTuple, Protocol
 
+from .cache import Branch, LeafData, PageCache
 from .errors import CorruptError
 from .page import (
     BRANCH,
@@ -58,28 +59,16 @@ class Source(Protocol):
         """The leaf of the last keys below `key`; None asks for the last leaf."""
 
 
-Branch = tuple[list[bytes], list[int]]
-
-
 class Pages:
-    """The pages of one snapshot.
+    """The pages of one snapshot: a map of the file, and the database's decoded pages."""
 
-    `branches` holds decoded branch pages and is shared by all snapshots of a database: while
-    anybody can reach a page its bytes do not change, and a commit drops the pages that it wrote.
-    The list of children has the first child twice, so that a bisection's result is its index.
-    """
+    __slots__ = ("cache", "data", "high_water", "page_size")
 
-    __slots__ = ("branches", "data", "high_water", "page_size")
-
-    MAX_BRANCHES = 4096
-
-    def __init__(
-        self, data: mmap.mmap, page_size: int, high_water: int, branches: dict[int, Branch]
-    ) -> None:
+    def __init__(self, data: mmap.mmap, page_size: int, high_water: int, cache: PageCache) -> None:
         self.data = data
         self.page_size = page_size
         self.high_water = high_water
-        self.branches = branches
+        self.cache = cache
 
     def header(self, page: int) -> tuple[int, int, int]:
         """A page's type, count of elements and overflow, once they make sense."""
@@ -97,29 +86,31 @@ class Pages:
         start = page * self.page_size
         return self.data[start : start + (overflow + 1) * self.page_size]
 
-    def leaf(self, page: int, count: int, overflow: int) -> tuple[list[bytes], list[bytes], bool]:
-        """A leaf page's keys and values, and whether some are buckets."""
-        try:
-            return decode_leaf(self.content(page, overflow), count)
-        except CorruptError as problem:
-            raise CorruptError(f"page {page}: {problem}") from None
+    def leaf(self, page: int, count: int, overflow: int, *, keep: bool = False) -> LeafData:
+        """A leaf page's contents; the lists are shared and not to be changed."""
+        cache = self.cache
+        leaf = cache.leaves.get(page)
+        if leaf is None:
+            try:
+                leaf = decode_leaf(self.content(page, overflow), count)
+            except CorruptError as problem:
+                raise CorruptError(f"page {page}: {problem}") from None
+            if keep or cache.wants(page):
+                cache.keep_leaf(page, leaf, (overflow + 1) * self.page_size)
+        return leaf
 
     def branch(self, page: int) -> Branch:
         """A branch page's keys, and its children with the first one twice."""
-        flags, count, overflow = self.header(page)
-        if flags != BRANCH:
-            raise CorruptError(f"page {page} is a {type_name(flags)} page inside a tree")
-        try:
-            keys, children = decode_branch(self.content(page, overflow), count)
-        except CorruptError as problem:
-            raise CorruptError(f"page {page}: {problem}") from None
-        return self.keep_branch(page, keys, children)
-
-    def keep_branch(self, page: int, keys: list[bytes], children: list[int]) -> Branch:
-        """Remember a decoded branch page."""
-        if len(self.branches) >= self.MAX_BRANCHES:
-            self.branches.clear()
-        branch = self.branches[page] = (keys, [children[0], *children])
+        branch = self.cache.branches.get(page)
+        if branch is None:
+            flags, count, overflow = self.header(page)
+            if flags != BRANCH:
+                raise CorruptError(f"page {page} is a {type_name(flags)} page inside a tree")
+            try:
+                keys, children = decode_branch(self.content(page, overflow), count)
+            except CorruptError as problem:
+                raise CorruptError(f"page {page}: {problem}") from None
+            branch = self.cache.keep_branch(page, keys, children)
         return branch
 
     def nested(self, page: int, count: int, overflow: int) -> list[tuple[bytes, BucketValue]]:
@@ -153,25 +144,36 @@ class Pages:
 class PagedTree:
     """The keys and values below a root page."""
 
-    __slots__ = ("pages", "root")
+    __slots__ = ("_branches", "_values", "pages", "root")
 
     def __init__(self, pages: Pages, root: int) -> None:
         self.pages = pages
         self.root = root
+        self._branches = pages.cache.branches
+        self._values = pages.cache.values
 
     def find(self, key: bytes) -> bytes | None:
-        pages = self.pages
-        branches = pages.branches
         page = self.root
+        branches = self._branches
         for _ in _DEPTHS:
             node = branches.get(page)
             if node is None:
-                flags, count, overflow = pages.header(page)
+                values = self._values.get(page)
+                if values is not None:
+                    return values.get(key)
+                flags, count, overflow = self.pages.header(page)
                 if flags == LEAF:
-                    return self._search(page, count, overflow, key)
-                node = pages.branch(page)
+                    return self._find_in_leaf(page, count, overflow, key)
+                node = self.pages.branch(page)
             page = node[1][bisect_right(node[0], key)]
         raise CorruptError(f"the tree of page {self.root} has a circle")
+
+    def _find_in_leaf(self, page: int, count: int, overflow: int, key: bytes) -> bytes | None:
+        if not self.pages.cache.wants(page):
+            return self._search(page, count, overflow, key)
+        keys, values, _ = self.pages.leaf(page, count, overflow, keep=True)
+        index = bisect_left(keys, key)
+        return values[index] if index < len(keys) and keys[index] == key else None
 
     def _search(self, page: int, count: int, overflow: int, key: bytes) -> bytes | None:
         """Look in a leaf without decoding it."""
@@ -207,7 +209,7 @@ class PagedTree:
         page = self.root
         lower = upper = None
         for _ in _DEPTHS:
-            node = pages.branches.get(page)
+            node = self._branches.get(page)
             if node is None:
                 flags, count, overflow = pages.header(page)
                 if flags == LEAF:
@@ -229,7 +231,7 @@ class PagedTree:
         page = self.root
         lower = upper = None
         for _ in _DEPTHS:
-            node = pages.branches.get(page)
+            node = self._branches.get(page)
             if node is None:
                 flags, count, overflow = pages.header(page)
                 if flags == LEAF:

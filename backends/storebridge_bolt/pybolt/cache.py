@@ -1,0 +1,74 @@
+"""Decoded pages, shared by all snapshots of a database.
+
+While anybody can reach a page its bytes do not change, so a decoded page is right for every
+snapshot that asks for it; a commit drops the pages that it takes for something new.
+
+Branches are few and always kept. A leaf is kept when it is asked for a second time: under random
+access to more than fits, decoding each leaf once to throw it away again would cost more than
+looking into its page.
+"""
+
+from __future__ import annotations
+
+Branch = tuple[list[bytes], list[int]]
+"""A branch's keys, and its children with the first one twice: the index that a bisection of the
+keys gives is then the index of the child."""
+
+LeafData = tuple[list[bytes], list[bytes], bool]
+"""A leaf's keys, its values, and whether some of these are buckets."""
+
+_MOST_BRANCHES = 4096
+_MOST_ASKED = 1 << 16
+
+
+class PageCache:
+    """Decoded pages by number. The lists in it are never changed."""
+
+    __slots__ = ("_asked", "_limit", "_missed", "_used", "branches", "leaves", "values")
+
+    def __init__(self, limit: int) -> None:
+        self.branches: dict[int, Branch] = {}
+        self.leaves: dict[int, LeafData] = {}
+        self.values: dict[int, dict[bytes, bytes]] = {}  # of kept leaves, to find one by its hash
+        self._limit = limit  # bytes of keys and values in leaves
+        self._used = 0
+        self._asked: set[int] = set()
+        self._missed = 0
+
+    def keep_branch(self, page: int, keys: list[bytes], children: list[int]) -> Branch:
+        """Remember a branch."""
+        if len(self.branches) >= _MOST_BRANCHES:
+            self.branches.clear()
+        branch = self.branches[page] = (keys, [children[0], *children])
+        return branch
+
+    def wants(self, page: int) -> bool:
+        """Note that somebody asked for a leaf; whether it is worth keeping now."""
+        if page not in self._asked:
+            if len(self._asked) >= _MOST_ASKED:
+                self._asked.clear()
+            self._asked.add(page)
+            return False
+        if self._used < self._limit:
+            return True
+        # Full: what is kept stays useful for a while, and then makes room for what is asked now.
+        self._missed += 1
+        if self._missed > 16 * len(self.leaves):
+            self.leaves.clear()
+            self.values.clear()
+            self._used = self._missed = 0
+        return False
+
+    def keep_leaf(self, page: int, leaf: LeafData, size: int) -> None:
+        """Remember a leaf whose page has this size."""
+        self.leaves[page] = leaf
+        self.values[page] = dict(zip(leaf[0], leaf[1], strict=True))
+        self._used += size
+
+    def forget(self, page: int, size: int) -> None:
+        """The page will hold something else."""
+        self.branches.pop(page, None)
+        if self.leaves.pop(page, None) is not None:
+            self.values.pop(page, None)
+            self._used -= size
+            self._asked.discard(page)
