@@ -1,0 +1,253 @@
+"""The driver: connections, the writers' lock, and what the database knows of itself."""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import time
+import weakref
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from storebridge.driver import DriverError, ErrorKind, Options, Table, Traits
+from storebridge.driver.lockfile import LockFile
+from storebridge_sqlite import connection as connections
+from storebridge_sqlite.connection import Connection
+from storebridge_sqlite.creation import layout_of, missing
+from storebridge_sqlite.errors import kind, primary_code
+from storebridge_sqlite.statements import Statements
+from storebridge_sqlite.transaction import SqliteTransaction
+
+_MOST_IDLE = 8
+_LONGEST_SLEEP = 0.005
+
+
+class SqliteDriver:
+    """An opened SQLite file: one connection that writes, and some that read."""
+
+    traits = Traits(processes="many")
+
+    def __init__(self, path: Path, options: Options, cache: int) -> None:
+        self._path = path
+        self._options = options
+        self._cache = cache
+        self._lock = LockFile(
+            path.with_name(path.name + "-lock"), connections.mode_of(path), beside=path
+        )
+        self._writer: Connection | None = None
+        self._idle: deque[Connection] = deque()
+        self._statements: dict[str, Statements] = {}
+        self._unusable: str | None = None
+        _drivers.add(self)
+
+    def layout(self) -> int | None:
+        """`user_version`, in a file that bears our mark."""
+        reader = self._reader()
+        try:
+            return layout_of(reader)
+        finally:
+            self._finish_reading(reader)
+
+    def create_tables(self, tables: Sequence[Table], layout: int) -> None:
+        """Declare tables; make what is missing of them in one transaction."""
+        if not self._options.read_only and self._missing(tables, layout):
+            self._make(tables, layout)
+        self._statements |= {table.name: Statements(table) for table in tables}
+
+    def begin(self, write: bool, single: bool = False) -> SqliteTransaction:
+        """Start a transaction. A single read needs no BEGIN: a statement is its own snapshot."""
+        if write:
+            writer = self._begin_writing()
+            return SqliteTransaction(writer, self._statements, self._finish_writing)
+        reader = self._reader()
+        if not single:
+            reader.execute("BEGIN")
+        return SqliteTransaction(reader, self._statements, self._finish_reading)
+
+    def kind(self, error: BaseException) -> ErrorKind | None:
+        """What an error means."""
+        return kind(error)
+
+    def holder(self) -> int | None:
+        """The process that holds the writers' lock, if another one does."""
+        pid = self._lock.holder()
+        return None if pid == os.getpid() else pid
+
+    def check(self) -> Iterator[str]:
+        """The lines of `PRAGMA integrity_check` that are not `ok`."""
+        reader = self._reader()
+        try:
+            for (line,) in reader.execute("PRAGMA integrity_check").fetchall():
+                if line != "ok":
+                    yield line
+        except sqlite3.DatabaseError as error:
+            if kind(error) is not ErrorKind.CORRUPT:
+                raise
+            yield str(error)
+        finally:
+            self._finish_reading(reader)
+
+    def describe(self) -> dict[str, str | int]:
+        """Pragmas by their names, and sizes in bytes."""
+        names = ("page_size", "page_count", "freelist_count", "journal_mode", "encoding")
+        reader = self._reader()
+        try:
+            described: dict[str, str | int] = {"sqlite_version": sqlite3.sqlite_version}
+            described |= {name: reader.one(f"PRAGMA {name}") for name in names}
+            described["application_id"] = f"{reader.one('PRAGMA application_id'):#x}"
+            described["user_version"] = reader.one("PRAGMA user_version")
+        finally:
+            self._finish_reading(reader)
+        described["synchronous"] = connections.SYNCHRONOUS[self._options.durability]
+        described["cache_size"] = -self._cache
+        described["file_size"] = self._path.stat().st_size
+        log = self._path.with_name(self._path.name + "-wal")
+        described["wal_size"] = log.stat().st_size if log.exists() else 0
+        return described
+
+    def close(self) -> None:
+        """Close every connection, the writer last: it folds the write-ahead log in."""
+        self._unusable = f"{self._path}: the database is closed"
+        while self._idle:
+            self._idle.pop().close()
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        self._lock.close()
+
+    # --- writing ---
+
+    def _begin_writing(self) -> Connection:
+        self._check_usable()
+        if self._options.read_only:
+            raise DriverError(ErrorKind.READ_ONLY, f"{self._path}: opened read-only")
+        timeout = self._options.lock_timeout
+        deadline = time.monotonic() + timeout
+        self._lock.acquire(timeout)
+        try:
+            if self._writer is None:
+                self._writer = self._open_writer()
+            self._begin_immediate(self._writer, deadline)
+        except BaseException:
+            self._lock.release()
+            raise
+        return self._writer
+
+    def _open_writer(self) -> Connection:
+        return connections.open_writer(self._path, self._options.durability, self._cache)
+
+    def _begin_immediate(self, writer: Connection, deadline: float) -> None:
+        while True:
+            try:
+                writer.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as error:
+                if primary_code(error) != sqlite3.SQLITE_BUSY:
+                    raise
+                if time.monotonic() > deadline:
+                    raise DriverError(
+                        ErrorKind.LOCKED,
+                        f"{self._path}: another program holds SQLite's lock; waited"
+                        f" {self._options.lock_timeout:g} s, try again later",
+                    ) from error
+            time.sleep(random.uniform(0, _LONGEST_SLEEP))
+
+    def _finish_writing(self, writer: Connection, statement: str) -> None:
+        try:
+            if statement == "COMMIT":
+                writer.execute(statement)
+        finally:
+            self._end(writer)
+            self._lock.release()
+
+    def _end(self, writer: Connection) -> None:
+        """Roll back what is still open; where even that fails, SQLite does so at the next open."""
+        try:
+            writer.sqlite.rollback()
+        except sqlite3.Error:
+            writer.close()
+            self._writer = None
+
+    # --- creating ---
+
+    def _missing(self, tables: Sequence[Table], layout: int) -> list[str]:
+        reader = self._reader()
+        try:
+            return missing(reader, tables, layout)
+        finally:
+            self._finish_reading(reader)
+
+    def _make(self, tables: Sequence[Table], layout: int) -> None:
+        writer = self._begin_writing()
+        # Until the file is in WAL mode, readers are in a writer's way.
+        try:
+            writer.execute(f"PRAGMA busy_timeout = {int(self._options.lock_timeout * 1000)}")
+            for statement in missing(writer, tables, layout):
+                writer.execute(statement)
+            writer.execute("COMMIT")
+            writer.execute("PRAGMA journal_mode = WAL").fetchall()
+            writer.execute("PRAGMA busy_timeout = 0")
+        finally:
+            self._end(writer)
+            self._lock.release()
+
+    # --- reading ---
+
+    def _reader(self) -> Connection:
+        self._check_usable()
+        if self._options.read_only:
+            return self._guest()
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return connections.open_reader(self._path, self._options.lock_timeout)
+
+    def _guest(self) -> Connection:
+        stamp = connections.stamp_of(self._path)
+        while self._idle:
+            try:
+                guest = self._idle.pop()
+            except IndexError:  # another thread took the last one
+                break
+            if guest.stamp == stamp:
+                return guest
+            guest.close()
+        return connections.open_guest(self._path, self._options.lock_timeout, stamp)
+
+    def _finish_reading(self, reader: Connection, statement: str = "ROLLBACK") -> None:
+        reader.sqlite.rollback()
+        if self._unusable is None and len(self._idle) < _MOST_IDLE:
+            self._idle.append(reader)
+        else:
+            reader.close()
+
+    # --- state ---
+
+    def _check_usable(self) -> None:
+        if self._unusable is not None:
+            raise DriverError(ErrorKind.CLOSED, self._unusable)
+
+    def _leave_to_parent(self) -> None:
+        """In a forked child: closing the parent's connections here would undo its transaction in
+        the memory that both share.
+        """
+        self._unusable = f"{self._path}: opened before a fork; open it again in the child"
+        _parents.extend(self._idle)
+        self._idle.clear()
+        if self._writer is not None:
+            _parents.append(self._writer)
+            self._writer = None
+
+
+_drivers: weakref.WeakSet[SqliteDriver] = weakref.WeakSet()
+_parents: list[Connection] = []
+
+
+def _leave_all_to_parent() -> None:
+    for driver in list(_drivers):
+        driver._leave_to_parent()
+
+
+os.register_at_fork(after_in_child=_leave_all_to_parent)

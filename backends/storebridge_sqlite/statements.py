@@ -1,0 +1,60 @@
+"""The statements of one table, made once."""
+
+from __future__ import annotations
+
+from operator import ne
+
+from storebridge.driver import Table, Values
+from storebridge_sqlite.scans import Scans
+from storebridge_sqlite.schema import joined, quoted, unquoted
+
+_BODY = "CAST(? AS TEXT)"
+"""A body is bound as bytes and stored as text without being looked at, so that bytes which are no
+UTF-8 come back as they were."""
+
+
+class Statements:
+    """What a transaction executes on a table."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        name = quoted(table.name)
+        self.key = tuple(field.name for field in table.key)
+        self.columns = tuple(field.name for field in table.columns)
+        self._where = " AND ".join(f"{quoted(field)} = ?" for field in self.key)
+        self._update = f"UPDATE {name} SET "
+        fields = self.key + self.columns
+        marks = "?, " * len(fields) + _BODY
+        self.get = f'SELECT CAST("body" AS BLOB) FROM {name} WHERE {self._where}'
+        self.insert = f'INSERT INTO {name} ({joined(fields)}, "body") VALUES ({marks})'
+        self.remove = f"DELETE FROM {name} WHERE {self._where}"
+        self.set_body = self.update(())
+        self.updates: dict[tuple[bool, ...], str] = {}
+        self.scans = Scans(table)
+        self.unique = {
+            _clash_message(table, index.fields): index.name
+            for index in table.indexes
+            if index.unique
+        }
+
+    def changed(self, old_values: Values, values: Values) -> tuple[bool, ...]:
+        """Which columns differ."""
+        return tuple(map(ne, old_values, values))
+
+    def update_changed(self, changed: tuple[bool, ...]) -> str:
+        """The UPDATE of the columns that differ, and the body."""
+        sql = self.updates.get(changed)
+        if sql is None:
+            names = [name for name, differs in zip(self.columns, changed, strict=True) if differs]
+            sql = self.updates[changed] = self.update(tuple(names))
+        return sql
+
+    def update(self, columns: tuple[str, ...]) -> str:
+        """The UPDATE of these columns and the body."""
+        assignments = "".join(f"{quoted(name)} = ?, " for name in columns)
+        return f'{self._update}{assignments}"body" = {_BODY} WHERE {self._where}'
+
+
+def _clash_message(table: Table, fields: tuple[str, ...]) -> str:
+    name = unquoted(table.name)
+    return "UNIQUE constraint failed: " + ", ".join(f"{name}.{unquoted(f)}" for f in fields)
