@@ -26,6 +26,7 @@ _PATH = ("Created", "BidAccepted", "Running", "WaitingVerification", "ResultAcce
 _SPEC = to_json(
     {"engine": {"type": "docker", "params": {"image": "ubuntu", "cmd": ["x" * 40] * 8}}}
 )
+_JOBS = [f"j-{random.Random(number).randbytes(16).hex()}" for number in range(4000)]
 _TARGETS = {
     "sqlite": {"create": 1.4, "set_state": 1.4, "durable": 1.25, "get": 1.6, "find": 1.5},
     "lmdb": {"create": 1.6, "set_state": 1.6, "durable": 1.25, "get": 2.0, "find": 1.5},
@@ -84,7 +85,7 @@ class Pair:
 
 def _execution(number: int) -> Execution:
     return Execution(
-        job_id=f"j-{number % 4000:032x}",
+        job_id=_JOBS[number % len(_JOBS)],
         node_id=f"node-{number % 20}",
         desired_state="Running",
         spec=_SPEC,

@@ -26,7 +26,8 @@ _decode = msgspec.json.Decoder().decode
 _encode = encoder.encode
 _DIGITS_TO_ZERO = bytes.maketrans(b"123456789", b"000000000")
 _NINETEEN_DIGITS = b"0" * 19
-_long_number = re.compile(rb"(?:^|[:\[,\s-])\d{19}").search
+_BEFORE_NUMBER = frozenset((b"", b":", b"[", b",", b" ", b"\n", b"\t", b"\r"))
+_not_a_digit = re.compile(b"[^0]").search
 
 
 def to_json(value: Any) -> Raw:
@@ -74,9 +75,17 @@ def canonical_raw(raw: Raw | bytes | str) -> bytes:
 
 def _maybe_too_long(text: bytes) -> bool:
     """Whether text may hold an integer beyond 64 bits: nineteen digits in a row, where a number
-    can stand. The first test is twenty times faster than the second, and every body passes here.
+    can stand. No regular expression, which would cost more than all else that a body goes through.
     """
-    return _NINETEEN_DIGITS in text.translate(_DIGITS_TO_ZERO) and _long_number(text) is not None
+    digits = text.translate(_DIGITS_TO_ZERO)
+    at = digits.find(_NINETEEN_DIGITS)
+    while at >= 0:
+        sign = 1 if text[at - 1 : at] == b"-" else 0
+        if text[at - sign - 1 : at - sign] in _BEFORE_NUMBER:
+            return True
+        run = _not_a_digit(digits, at)
+        at = digits.find(_NINETEEN_DIGITS, run.start()) if run else -1
+    return False
 
 
 def check_integers(body: bytes) -> None:

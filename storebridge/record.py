@@ -37,6 +37,7 @@ class Record(msgspec.Struct, kw_only=True, tag_field="v", tag=1):
 
 R = TypeVar("R", bound=Record)
 _encode = encoder.encode
+_EMPTY, _NULL = Raw(b"{}"), Raw(b"null")
 
 
 class Codec(Generic[R]):
@@ -107,6 +108,8 @@ class Codec(Generic[R]):
             raise InvalidRecordError(f"expected {self.type.__name__}, got {type(record).__name__}")
         for name in self._raw_fields:
             raw = getattr(record, name)
+            if raw in (_EMPTY, _NULL):
+                continue
             if not isinstance(raw, Raw | bytes):
                 raise InvalidRecordError(f"{name}: expected JSON made by to_json()")
             try:

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import inspect
 
 from storebridge.driver import Field, Index, Key, Table, Values, ValuesOf, View
-from storebridge.errors import ConfigurationError
+from storebridge.errors import ConfigurationError, InvalidRecordError
 from storebridge.limits import MAX_ID, MAX_INDEXED, check_integer, check_text
 from storebridge.machine import StateMachine
 from storebridge.record import Record, Upgrade
@@ -257,6 +257,8 @@ def _value(column: Field, member: Any) -> str | int | None:
 def index_value(column: Field, value: Any) -> str | int:
     """What a filter's value is in the index. InvalidRecordError if it cannot be in it."""
     if column.time and isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise InvalidRecordError(f"{column.name}: expected a time with a zone, got {value!r}")
         return microseconds(value)
     if column.type == "text":
         return check_text(column.name, value, MAX_INDEXED)

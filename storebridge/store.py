@@ -267,8 +267,8 @@ class RecordStore(Generic[R]):
             filters={name: self._filter(name, value) for name, value in filters.items()},
             labels=parse_selector(labels or ""),
             prefix=prefix,
-            created_from=created_from,
-            created_until=created_until,
+            created_from=_query_time("created_from", created_from),
+            created_until=_query_time("created_until", created_until),
             sort=sort or ("id" if prefix else "created_at"),
             descending=descending,
         )
@@ -296,6 +296,12 @@ class RecordStore(Generic[R]):
     def _check_query_state(self, state: Any) -> None:
         if state not in self.layout.states:
             raise InvalidQueryError(f"state {state!r} is none of {', '.join(self.layout.states)}")
+
+
+def _query_time(name: str, time: Any) -> datetime | None:
+    if time is None or (isinstance(time, datetime) and time.tzinfo is not None):
+        return time
+    raise InvalidQueryError(f"{name}: expected a time with a zone, got {time!r}")
 
 
 def _scan(transaction: Transaction, table: str, part: Range) -> tuple[Rows, Position | None]:

@@ -73,11 +73,11 @@ class Writer(Generic[R]):
         self._noun = spec.name
 
     def create(self, unit: Unit, record: R) -> R:
-        record = copy.copy(record)
         if type(record) is not self._spec.type:
             raise InvalidRecordError(
                 f"expected {self._spec.type.__name__}, got {type(record).__name__}"
             )
+        record = copy.copy(record)
         self._fill_in(record)
         record, body = self._validated(record)
         values = self._columns.of(record)

@@ -172,6 +172,8 @@ class DriverMachine(RuleBasedStateMachine):
         self.target = harness.fresh()
         self.model = Model()
         self.readers: list[tuple[Transaction, Model]] = []
+        self.batches = 0
+        """Since the last opening: so that there is something in it before the next."""
         self.driver = self.open()
 
     def open(self) -> Driver:
@@ -183,7 +185,7 @@ class DriverMachine(RuleBasedStateMachine):
         return not self.driver.traits.readers_block
 
     @rule(
-        batch=st.lists(operations(), min_size=1, max_size=8),
+        batch=st.lists(operations(), min_size=3, max_size=10),
         deltas=st.dictionaries(st.sampled_from(["a", "a/b", "b"]), st.integers(-3, 3)),
         commit=st.sampled_from([True, True, True, False]),
     )
@@ -191,6 +193,7 @@ class DriverMachine(RuleBasedStateMachine):
         self, batch: list[tuple[Any, ...]], deltas: dict[str, int], commit: bool
     ) -> None:
         """A batch of operations, committed or rolled back."""
+        self.batches += 1
         model = self.model.copy()
         transaction = self.driver.begin(write=True)
         try:
@@ -208,17 +211,18 @@ class DriverMachine(RuleBasedStateMachine):
         else:
             transaction.rollback()
 
-    @rule(table=st.sampled_from(TABLES), data=st.data())
+    @rule(table=st.sampled_from((ENTRY, ENTRY, PAIR, LABEL)), data=st.data())
     def read(self, table: Table, data: st.DataObject) -> None:
-        """One read, in a transaction of its own."""
-        asked = data.draw(ranges(table))
-        transaction = self.driver.begin(write=False, single=True)
-        try:
-            scan(transaction, self.model, table.name, asked)
-        finally:
-            transaction.rollback()
+        """Reads, each in a transaction of its own."""
+        for _ in range(3):
+            asked = data.draw(ranges(table))
+            transaction = self.driver.begin(write=False, single=True)
+            try:
+                scan(transaction, self.model, table.name, asked)
+            finally:
+                transaction.rollback()
 
-    @precondition(lambda self: self.readers_beside_a_writer() and len(self.readers) < 3)
+    @precondition(lambda self: self.readers_beside_a_writer() and len(self.readers) < 2)
     @rule()
     def open_reader(self) -> None:
         """A read transaction that stays open while others write."""
@@ -240,9 +244,11 @@ class DriverMachine(RuleBasedStateMachine):
     def close_reader(self) -> None:
         self.readers.pop(0)[0].commit()
 
+    @precondition(lambda self: self.batches > 5)
     @rule()
     def reopen(self) -> None:
         """Closing and opening changes nothing; without persistence, nothing is left."""
+        self.batches = 0
         self.close()
         if not self.driver.traits.persistent:
             self.model = Model()

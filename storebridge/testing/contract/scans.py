@@ -225,7 +225,7 @@ class ScanTests(DriverTests):
 
 
 def _entries() -> Iterator[tuple[Key, Values]]:
-    for number, text in enumerate((*PREFIXES, "!", " ", "ab", "a!b", "a\x02", "\ufffd")):
+    for number, text in enumerate((*PREFIXES, "!", " ", "ab", "ca", "a!b", "a\x02", "\ufffd")):
         state = PREFIXES[number % 3]
         size = INTEGERS[number % len(INTEGERS)]
         node = None if number % 4 == 1 else PREFIXES[number % 5]
