@@ -134,7 +134,8 @@ def _label_table(name: str) -> Table:
         columns=(_CREATED,),
         indexes=(
             Index("value", ("label", "value", "created_at", "record_id")),
-            Index("label", ("label", "created_at", "value", "record_id")),
+            # The value comes last: records of one time are in order of their ids.
+            Index("label", ("label", "created_at", "record_id", "value")),
         ),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
@@ -20,13 +20,14 @@ from storebridge.errors import (
 )
 from storebridge.events import Event, decode_event
 from storebridge.labels import parse_selector
-from storebridge.limits import check_id
+from storebridge.limits import MAX_ID, check_id, check_text
 from storebridge.query import MAX_LIMIT, Page, Plan, Query, Sort
 from storebridge.record import Codec, Record
 from storebridge.spec import RecordSpec, index_value, layout_of
 from storebridge.writes import Expect, Writer
 
 R = TypeVar("R", bound=Record)
+T = TypeVar("T")
 
 
 class RecordStore(Generic[R]):
@@ -139,7 +140,10 @@ class RecordStore(Generic[R]):
         """The record with these unique fields, such as `namespace` and `name` of a job."""
         if set(fields) != set(self.spec.unique):
             raise InvalidQueryError(f"unique fields are {', '.join(self.spec.unique) or 'none'}")
-        prefix = tuple(fields[name] for name in self.spec.unique)
+        columns = {column.name: column for column in self.layout.record.columns}
+        prefix = tuple(
+            _as_query(index_value, columns[name], fields[name]) for name in self.spec.unique
+        )
         rows = self.database.read(_scan_all, self._table, Range(by="unique", prefix=prefix))
         if not rows:
             raise RecordNotFoundError(f"no {self._noun} with {fields}")
@@ -263,6 +267,11 @@ class RecordStore(Generic[R]):
             raise InvalidQueryError(f"sort {sort!r}: accepted are created_at, modified_at, id")
         if prefix and sort not in (None, "id"):
             raise InvalidQueryError("records found by prefix come sorted by id")
+        if prefix:
+            _as_query(check_text, "prefix", prefix, MAX_ID)
+        for time in (created_from, created_until):
+            if time is not None and (not isinstance(time, datetime) or time.tzinfo is None):
+                raise InvalidQueryError(f"expected a time with a zone, got {time!r}")
         query = Query(
             filters={name: self._filter(name, value) for name, value in filters.items()},
             labels=parse_selector(labels or ""),
@@ -280,12 +289,9 @@ class RecordStore(Generic[R]):
                 f"cannot find by {name!r}; filters are {', '.join(self.spec.filters)}"
             )
         column = next(c for c in self.layout.record.columns if c.name == name)
-        alone = isinstance(value, str | int | datetime)
-        given = (value,) if alone else tuple(value)
-        try:
-            wanted = tuple(dict.fromkeys(index_value(column, one) for one in given))
-        except InvalidRecordError as error:
-            raise InvalidQueryError(str(error)) from None
+        several = isinstance(value, Collection) and not isinstance(value, str)
+        given = value if several else (value,)
+        wanted = tuple(dict.fromkeys(_as_query(index_value, column, one) for one in given))
         if name == "state":
             for state in wanted:
                 self._check_query_state(state)
@@ -302,6 +308,13 @@ def _query_time(name: str, time: Any) -> datetime | None:
     if time is None or (isinstance(time, datetime) and time.tzinfo is not None):
         return time
     raise InvalidQueryError(f"{name}: expected a time with a zone, got {time!r}")
+
+
+def _as_query(check: Callable[..., T], *args: Any) -> T:
+    try:
+        return check(*args)
+    except InvalidRecordError as error:
+        raise InvalidQueryError(str(error)) from None
 
 
 def _scan(transaction: Transaction, table: str, part: Range) -> tuple[Rows, Position | None]:
