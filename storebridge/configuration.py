@@ -43,11 +43,26 @@ def location_from_environment(
         raise type(error)(f"{source}: {error}") from error
 
 
+def is_configured(role: str, *, prefix: str = "", environ: Mapping[str, str] | None = None) -> bool:
+    """Whether the environment says anything of where the store of a role lives, right or wrong."""
+    environ = os.environ if environ is None else environ
+    # A node may have a name and yet keep nothing in a folder.
+    names = (*_path_variables(role, prefix), _default_variables(prefix)[0])
+    return any(environ.get(name) for name in names)
+
+
+def _path_variables(role: str, prefix: str) -> list[str]:
+    names = [f"{prefix}{role}_STORE_PATH"]
+    return [*names, f"{prefix}COMPUTE_STORE_PATH"] if role == "EXECUTION" else names
+
+
+def _default_variables(prefix: str) -> tuple[str, str]:
+    return f"{prefix}DIR" if prefix else "STOREBRIDGE_DIR", f"{prefix}NODE_ID"
+
+
 def _path(role: str, prefix: str, environ: Mapping[str, str]) -> tuple[str, str]:
     """The variable that says where, and what it says."""
-    names = [f"{prefix}{role}_STORE_PATH"]
-    if role == "EXECUTION":
-        names.append(f"{prefix}COMPUTE_STORE_PATH")
+    names = _path_variables(role, prefix)
     given = {name: environ[name] for name in names if environ.get(name)}
     if len(set(given.values())) > 1:
         both = " and ".join(f"{name}={value!r}" for name, value in given.items())
@@ -60,7 +75,7 @@ def _path(role: str, prefix: str, environ: Mapping[str, str]) -> tuple[str, str]
 def _default_path(
     role: str, prefix: str, environ: Mapping[str, str], wanted: str
 ) -> tuple[str, str]:
-    directory, node = f"{prefix}DIR" if prefix else "STOREBRIDGE_DIR", f"{prefix}NODE_ID"
+    directory, node = _default_variables(prefix)
     missing = [name for name in (directory, node) if not environ.get(name)]
     if missing:
         raise ConfigurationError(f"set {wanted} (a location), or {directory} and {node}")

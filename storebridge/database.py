@@ -46,6 +46,7 @@ from storebridge.transaction import SEQUENCE, Mark, Unit
 
 logger = logging.getLogger("storebridge")
 _SLOW = 1.0
+_WAITED = 0.001
 _EVENT_PAGE = 500
 T = TypeVar("T")
 
@@ -219,7 +220,7 @@ class Database:
             self._wait_for_writer()
         try:
             self._check_writable()
-            unit = Unit(self.driver.begin(True), perf_counter())
+            unit = self._begin_unit()
         except BaseException as error:
             self._writer.release()
             self._raise(error)
@@ -227,6 +228,14 @@ class Database:
         if self._opener is None:
             self._mark_opener(unit)
         return unit
+
+    def _begin_unit(self) -> Unit:
+        asked = perf_counter()
+        engine = self.driver.begin(True)
+        started = perf_counter()
+        if started - asked > _WAITED:
+            self._note_wait(started - asked, "another process")
+        return Unit(engine, started)
 
     def _mark_opener(self, unit: Unit) -> None:
         # The mark rides the first write's commit: an fsync of its own would slow every opening.
@@ -271,15 +280,17 @@ class Database:
         started = perf_counter()
         timeout = self.location.options.lock_timeout
         got = self._writer.acquire(timeout=timeout)
-        waited = perf_counter() - started
-        self.statistics.lock_waits += 1
-        self.statistics.lock_wait_seconds += waited
+        self._note_wait(perf_counter() - started, "another thread")
         if not got:
             raise StoreLockedError(
                 f"{self.location.text}: another thread of this process wrote for {timeout:g} s"
             )
-        if waited > _SLOW:
-            logger.warning("%s: waited %.1f s for another thread", self.location.text, waited)
+
+    def _note_wait(self, seconds: float, whom: str) -> None:
+        self.statistics.lock_waits += 1
+        self.statistics.lock_wait_seconds += seconds
+        if seconds > _SLOW:
+            logger.warning("%s: waited %.1f s for %s", self.location.text, seconds, whom)
 
     def _check_writable(self) -> None:
         if self._unusable is not None:

@@ -7,13 +7,13 @@ from datetime import datetime
 import msgspec
 
 from storebridge.canonical import encoder
-from storebridge.errors import CorruptStoreError
-from storebridge.times import rfc3339
+from storebridge.times import EPOCH, rfc3339
 
 CREATED = "created"
 UPDATED = "updated"
 STATE = "state"
 DELETED = "deleted"
+UNREADABLE = "unreadable"
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,7 +24,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     store: str
     record_id: str
     kind: str
-    """`created`, `updated`, `state` or `deleted`."""
+    """`created`, `updated`, `state` or `deleted`; `unreadable` for an event whose body cannot be
+    read: only its place and the reason (`message`) are then known."""
     at: datetime
     revision: int
     """The record's revision after the change."""
@@ -81,11 +82,11 @@ def encode_event(
 
 
 def decode_event(store: str, record_id: str, sequence: int, body: bytes) -> Event:
-    """The event. CorruptStoreError if the body cannot be read."""
+    """The event. One that cannot be read must not keep a reader from those behind it."""
     try:
         read = _decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise CorruptStoreError(f"event {sequence} of {record_id!r}: {error}") from None
+        read = _Body(kind=UNREADABLE, at=EPOCH, revision=0, message=str(error))
     return Event(
         sequence=sequence,
         store=store,

@@ -62,6 +62,16 @@ class ExecutionStore(RecordStore[Execution]):
     def __init__(self, database: Database, spec: RecordSpec[Execution] = EXECUTION) -> None:
         super().__init__(database, spec)
 
+    def create(self, record: Execution) -> Execution:
+        """As every store's; an attempt with a `previous_id` is noted there as its `next_id`, in the
+        same transaction."""
+        if record.previous_id is None:
+            return super().create(record)
+        with self.database.transaction():
+            created = super().create(record)
+            self.update(record.previous_id, next_id=created.id)
+        return created
+
     def orphans(self, node_id: str | None = None) -> list[Execution]:
         """Executions in a state that needs a living owner, whose owner, a process of this node, is
         gone."""

@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-from storebridge.errors import InvalidQueryError
+from storebridge.errors import InvalidQueryError, InvalidRecordError
+from storebridge.limits import MAX_ID, check_text
 
 _NAME = r"[^\s,=!()]+"
 _set_based = re.compile(rf"({_NAME})\s+(in|notin)\s*\(([^()]*)\)$")
@@ -40,7 +41,14 @@ def parse_selector(text: str) -> tuple[Requirement, ...]:
     """The conditions of a selector, all of which are to be met. InvalidQueryError if malformed."""
     if not text.strip():
         return ()
-    return tuple(_requirement(part.strip()) for part in _comma_outside_brackets.split(text))
+    parts = [_requirement(part.strip()) for part in _comma_outside_brackets.split(text)]
+    try:
+        for part in parts:
+            for name in (part.label, *part.values):
+                check_text("label selector", name, MAX_ID)
+    except InvalidRecordError as error:
+        raise InvalidQueryError(str(error)) from None
+    return tuple(parts)
 
 
 def _requirement(part: str) -> Requirement:

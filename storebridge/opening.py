@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import logging
 import os
 from collections.abc import Callable
@@ -14,7 +16,7 @@ from storebridge import meta, times
 from storebridge.configuration import location_from_environment
 from storebridge.database import Database, translated
 from storebridge.driver import Driver, DriverError
-from storebridge.errors import ConfigurationError, LayoutVersionError
+from storebridge.errors import ConfigurationError, LayoutVersionError, StorebridgeError
 from storebridge.executions import ExecutionStore
 from storebridge.jobs import JobStore
 from storebridge.location import Location, parse_location
@@ -188,4 +190,12 @@ def _abandon_all() -> None:
     _shared.clear()
 
 
+def _close_all() -> None:
+    """A process that ends in order has not crashed, even if it forgot to close."""
+    for database, _ in list(_shared.values()):
+        with contextlib.suppress(StorebridgeError):
+            database.close_driver()
+
+
+atexit.register(_close_all)
 os.register_at_fork(after_in_child=_abandon_all)

@@ -13,7 +13,7 @@ class Statistics:
     """Write transactions committed."""
     rollbacks: int = 0
     lock_waits: int = 0
-    """How often a writer had to wait for another thread's transaction."""
+    """How often a writer had to wait for another thread's or process's transaction."""
     lock_wait_seconds: float = 0.0
     slow_transactions: int = 0
     """Write transactions that held the writer's lock for longer than a second."""

@@ -42,10 +42,11 @@ class Expect:
         """What is not as expected, in words; None if all is."""
         if self.revision is not None and record.revision != self.revision:
             return f"is at revision {record.revision}, not {self.revision}"
-        if self.states is not None and record.state not in self.states:
-            return f"is {record.state}, not {' or '.join(self.states)}"
-        if self.not_states is not None and record.state in self.not_states:
-            return f"is {record.state}"
+        state = getattr(record, "state", None)
+        if self.states is not None and state not in self.states:
+            return f"is {state}, not {' or '.join(self.states)}"
+        if self.not_states is not None and state in self.not_states:
+            return f"is {state}"
         return None
 
 
@@ -121,12 +122,7 @@ class Writer(Generic[R]):
         self._check_changes(changes)
         self._check_expected(record, expect)
         self._check_not_final(record, changes)
-        old_labels = _labels(record) if self._label is not None else {}
-        if self._version is not None:
-            self._keep_version(unit, record, body)
         record = self._change(unit, record, body, old_values, changes)
-        if self._label is not None and "labels" in changes:
-            self._replace_labels(unit, record, old_labels)
         self._note(unit, record, UPDATED, self._state_of(record), "", tuple(sorted(changes)))
         return record
 
@@ -143,6 +139,8 @@ class Writer(Generic[R]):
         record, body, old_values = self._read_for_writing(unit, record_id)
         if expect is not None:
             self._check_expected(record, expect)
+        if not self._followers:
+            raise InvalidRecordError(f"{self._noun} records have no states")
         previous = record.state
         if state not in self._followers.get(previous, ()):
             self._refuse_transition(record, state)
@@ -153,7 +151,7 @@ class Writer(Generic[R]):
             record.message = message
         if changes:
             self._check_changes(changes)
-            self._change(unit, record, body, old_values, changes)
+            record = self._change(unit, record, body, old_values, changes)
         else:
             record.revision += 1
             record.modified_at = self._clock()
@@ -163,7 +161,7 @@ class Writer(Generic[R]):
                 raise InvalidRecordError("message: text with a lone surrogate") from None
             values = self._columns.with_state(old_values, state, record.modified_at)
             unit.replace(self._table, (record_id,), old_values, body, values, new_body)
-        self._note(unit, record, STATE, previous, message or "")
+        self._note(unit, record, STATE, previous, message or "", tuple(sorted(changes)))
         return record  # type: ignore[no-any-return]
 
     def _change(
@@ -174,6 +172,9 @@ class Writer(Generic[R]):
         old_values: Values,
         changes: Mapping[str, Any],
     ) -> R:
+        old_labels = _labels(record) if self._label is not None else {}
+        if self._version is not None:
+            self._keep_version(unit, record, body)
         for name, value in changes.items():
             setattr(record, name, value)
         record.revision += 1
@@ -184,6 +185,8 @@ class Writer(Generic[R]):
             unit.replace(self._table, (record.id,), old_values, body, values, new_body)
         except UniqueClash:
             raise self._taken(record) from None
+        if self._label is not None and "labels" in changes:
+            self._replace_labels(unit, record, old_labels)
         return record
 
     def delete(self, unit: Unit, record_id: str, expect: Expect | None) -> None:
