@@ -269,9 +269,6 @@ class RecordStore(Generic[R]):
             raise InvalidQueryError("records found by prefix come sorted by id")
         if prefix:
             _as_query(check_text, "prefix", prefix, MAX_ID)
-        for time in (created_from, created_until):
-            if time is not None and (not isinstance(time, datetime) or time.tzinfo is None):
-                raise InvalidQueryError(f"expected a time with a zone, got {time!r}")
         query = Query(
             filters={name: self._filter(name, value) for name, value in filters.items()},
             labels=parse_selector(labels or ""),
