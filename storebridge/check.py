@@ -76,14 +76,14 @@ def _faults(transaction: Transaction, table: str, values_of: Any) -> Iterator[Fa
 def _unreadable(database: Database, layout: StoreLayout) -> Iterator[Fault]:
     table = layout.record
     values_of = values_from_body(table)
-    for key, body in _rows(database, table.name):
+    for key, body in rows(database, table.name):
         if values_of(key, body) is None:
             yield Fault(table.name, key, "the body cannot be read: the record is quarantined")
 
 
 def _missing_labels(database: Database, layout: StoreLayout) -> Iterator[Key]:
     assert layout.label is not None
-    for key, body in _rows(database, layout.record.name):
+    for key, body in rows(database, layout.record.name):
         for label, value in _labels_in(body).items():
             entry = (label, value, *key)
             if database.get(layout.label.name, entry) is None:
@@ -92,7 +92,7 @@ def _missing_labels(database: Database, layout: StoreLayout) -> Iterator[Key]:
 
 def _stray_labels(database: Database, layout: StoreLayout) -> Iterator[Key]:
     assert layout.label is not None
-    for key, _ in _rows(database, layout.label.name):
+    for key, _ in rows(database, layout.label.name):
         label, value, record_id = key
         body = database.get(layout.record.name, (record_id,))
         if body is None or _labels_in(body).get(str(label)) != value:
@@ -107,11 +107,12 @@ def _labels_in(body: bytes) -> Mapping[str, str]:
     return labels if isinstance(labels, dict) else {}
 
 
-def _rows(database: Database, table: str) -> Iterator[tuple[Key, bytes]]:
+def rows(database: Database, table: str) -> Iterator[tuple[Key, bytes]]:
+    """Every entry of a table, read page by page."""
     position: Position | None = None
     while True:
-        rows, position = database.read(_scan, table, Range(after=position, limit=_PAGE))
-        yield from rows
+        page, position = database.read(_scan, table, Range(after=position, limit=_PAGE))
+        yield from page
         if position is None:
             return
 

@@ -40,6 +40,7 @@ from storebridge.events import Event, decode_event
 from storebridge.limits import check_id, check_integer
 from storebridge.location import Location
 from storebridge.owner import Owner, this_process
+from storebridge.recount import RecountReport
 from storebridge.spec import StoreLayout
 from storebridge.statistics import Statistics
 from storebridge.transaction import SEQUENCE, Mark, Unit
@@ -95,6 +96,8 @@ class Database:
         """The stores that the database hosts, by name, as far as this process knows."""
         self.stopped_uncleanly: tuple[Owner, ...] = ()
         """Processes that wrote here and ended without closing, found when this one opened it."""
+        self.recounted: tuple[RecountReport, ...] = ()
+        """What counting again found and mended after that, store by store."""
         self._writer = Lock()
         self._unit: Unit | None = None
         self._snapshots: dict[int, Transaction] = {}
@@ -343,6 +346,14 @@ class Database:
     def engine_check(self) -> list[str]:
         """What the engine's own check of the file finds: one line a problem."""
         return self._guarded(lambda: list(self.driver.check()))
+
+    def describe(self) -> dict[str, str | int]:
+        """What the engine knows of itself and its file, for people."""
+        return self._guarded(self.driver.describe)
+
+    def holder(self) -> int | None:
+        """The process that holds the writer's lock now, where the system tells it."""
+        return self._guarded(self.driver.holder)
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:

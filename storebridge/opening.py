@@ -161,8 +161,8 @@ def _recover_counters(database: Database) -> None:
     database.stopped_uncleanly = tuple(dead.values())
     if database.read_only:
         return
-    reports = database.write(_recount_and_unmark, database, dead)
-    drift = sum(len(report.drift) for report in reports)
+    database.recounted = tuple(database.write(_recount_and_unmark, database, dead))
+    drift = sum(len(report.drift) for report in database.recounted)
     pids = ", ".join(str(owner.pid) for owner in dead.values())
     logger.warning(
         "%s: process %s ended without closing; counters recounted, %d had drifted",

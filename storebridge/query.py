@@ -78,7 +78,7 @@ class Plan(Generic[R]):
         self._tests: list[Callable[[R], bool]] = []
         self._sources = self._choose(layout)
         bounds: tuple[str | int | None, str | int | None]
-        bounds = _prefix_bounds(query.prefix) if query.sort == "id" else self._time_bounds()
+        bounds = prefix_bounds(query.prefix) if query.sort == "id" else self._time_bounds()
         lower, upper = bounds
         self._range = Range(lower=lower, upper=upper, reverse=query.descending)
 
@@ -326,7 +326,8 @@ def _test_label(requirement: Requirement) -> Callable[[Any], bool]:
     return lambda record: requirement.is_met_by(record.labels)
 
 
-def _prefix_bounds(prefix: str | None) -> tuple[str | None, str | None]:
+def prefix_bounds(prefix: str | None) -> tuple[str | None, str | None]:
+    """From where (inclusive) to where (exclusive) all texts are that start with a prefix."""
     if not prefix:
         return None, None
     # The least text behind all that start with the prefix; surrogates are no text.
