@@ -41,7 +41,13 @@ class Worker:
         self._watch.start()
 
     def hear(self) -> Any:
-        """The worker's next message; None where it has ended."""
+        """The worker's next message."""
+        message = self._hear()
+        assert message is not None, "a worker ended early: its error is in the output"
+        return message
+
+    def _hear(self) -> Any:
+        """The next message; None where it has ended, be it in the middle of a line."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         return json.loads(line) if line.endswith("\n") else None
@@ -54,7 +60,7 @@ class Worker:
     def kill(self) -> list[Any]:
         """Kill it, as a power switch would, and return what it still had said."""
         self.process.kill()
-        return list(iter(self.hear, None))
+        return list(iter(self._hear, None))
 
     def finish(self) -> None:
         assert self.process.wait() == 0, "a worker failed: its error is in the output"
