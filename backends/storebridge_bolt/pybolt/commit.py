@@ -99,7 +99,7 @@ class Commit:
 
     def write_pages(self, *, sync: bool) -> None:
         """Put the new pages on disk."""
-        needed = self.high_water * self.old.page_size
+        needed = (self.high_water + 1) * self.old.page_size  # a page to spare, as in bbolt
         if needed > self.file.size():
             self.file.truncate(grown_size(needed))
             if sync:

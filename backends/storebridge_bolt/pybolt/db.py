@@ -16,17 +16,16 @@ from .cache import PageCache
 from .commit import Commit
 from .datafile import DataFile, create_file
 from .errors import (
-    CorruptError,
     DatabaseClosedError,
     DatabaseFailedError,
     InvalidFileError,
     ReadOnlyError,
     TxError,
 )
-from .freelist import Freelist, decode_freelist
+from .freelist import Freelist, stored_freelist
 from .meta import Meta, choose_meta, is_page_size, new_file, read_metas
-from .page import FREELIST, LEAF, MAX_NEW_PAGE_SIZE, type_name
-from .tree import PagedTree, Pages, open_tree
+from .page import MAX_NEW_PAGE_SIZE
+from .tree import Pages, used_pages
 from .tx import Tx
 
 Durability = Literal["full", "relaxed", "off"]
@@ -245,11 +244,7 @@ class DB:
         if not meta.keeps_freelist:
             used = used_pages(pages, meta.root)
             return Freelist(page for page in range(2, meta.high_water) if not used[page])
-        flags, count, overflow = pages.header(meta.freelist)
-        if flags != FREELIST:
-            raise CorruptError(f"page {meta.freelist} is a {type_name(flags)} page, not a freelist")
-        ids = decode_freelist(pages.content(meta.freelist, overflow), count, meta.high_water)
-        return Freelist(ids)
+        return Freelist(stored_freelist(pages, meta))
 
     def _commit(self, tx: Tx) -> None:
         with self._file_lock:
@@ -374,22 +369,6 @@ class DB:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def used_pages(pages: Pages, root: int) -> bytearray:
-    """A byte for each page, 1 where a tree reaches it; the metas and a freelist are not in it."""
-    used = bytearray(pages.high_water)
-    waiting = [root]
-    while waiting:
-        for page, flags, count, overflow, _ in pages.tree_pages(waiting.pop()):
-            if any(used[page : page + overflow + 1]):
-                raise CorruptError(f"page {page} is referenced twice")
-            used[page : page + overflow + 1] = b"\1" * (overflow + 1)
-            if flags == LEAF:
-                nested = pages.nested(page, count, overflow)
-                trees = [open_tree(pages, value)[0] for _, value in nested]
-                waiting += [tree.root for tree in trees if isinstance(tree, PagedTree)]
-    return used
 
 
 _open_databases: dict[int, weakref.ref[DB]] = {}

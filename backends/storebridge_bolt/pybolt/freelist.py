@@ -10,7 +10,9 @@ from itertools import islice
 from operator import indexOf, sub
 
 from .errors import CorruptError
-from .page import FREELIST, HEADER, HEADER_SIZE
+from .meta import Meta
+from .page import FREELIST, HEADER, HEADER_SIZE, type_name
+from .tree import Pages
 
 _ID_SIZE = 8
 _LARGE = 0xFFFF  # from this many ids on, the count is kept as the first id
@@ -128,8 +130,8 @@ def _pack(ids: list[int]) -> bytes:
     return words.tobytes()
 
 
-def decode_freelist(page: bytes, count: int, high_water: int) -> list[int]:
-    """The ids in a freelist's pages, sorted."""
+def freelist_ids(page: bytes, count: int) -> list[int]:
+    """The ids in a freelist's pages, as they are there."""
     start = HEADER_SIZE
     if count == _LARGE:
         count = int.from_bytes(page[start : start + _ID_SIZE], "little")
@@ -140,7 +142,15 @@ def decode_freelist(page: bytes, count: int, high_water: int) -> list[int]:
     words = array("Q", page[start:end])
     if sys.byteorder == "big":
         words.byteswap()
-    ids = sorted(words)
-    if ids and not (ids[0] >= 2 and ids[-1] < high_water):
+    return words.tolist()
+
+
+def stored_freelist(pages: Pages, meta: Meta) -> list[int]:
+    """The ids in the file's freelist, sorted; `meta.keeps_freelist` says whether there is one."""
+    flags, count, overflow = pages.header(meta.freelist)
+    if flags != FREELIST:
+        raise CorruptError(f"page {meta.freelist} is a {type_name(flags)} page, not a freelist")
+    ids = sorted(freelist_ids(pages.content(meta.freelist, overflow), count))
+    if ids and not (ids[0] >= 2 and ids[-1] < meta.high_water):
         raise CorruptError("the freelist names a page outside the file")
     return ids

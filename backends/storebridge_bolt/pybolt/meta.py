@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from struct import Struct
+from typing import NamedTuple
 
 from .errors import InvalidFileError
 from .page import FREELIST, HEADER, HEADER_SIZE, LEAF, MAX_PAGE_SIZE, META, MIN_PAGE_SIZE
@@ -55,21 +56,49 @@ def fnv1a(data: bytes) -> int:
     return value
 
 
-def decode_meta(page: bytes) -> Meta:
-    """The meta in a page's first bytes; InvalidFileError says what is wrong with it."""
+class MetaFields(NamedTuple):
+    """What a meta page says, right or not."""
+
+    version: int
+    page_size: int
+    flags: int
+    root: int
+    sequence: int
+    freelist: int
+    high_water: int
+    txid: int
+    checksum: int
+
+
+def meta_fields(page: bytes) -> MetaFields:
+    """The fields of a meta page; InvalidFileError where it is none."""
     if len(page) < META_END:
         raise InvalidFileError("the file is too short for a meta page")
-    body = page[HEADER_SIZE : HEADER_SIZE + _BODY.size]
-    magic, version, page_size, _, root, sequence, freelist, high_water, txid = _BODY.unpack(body)
+    magic, *fields = _BODY.unpack_from(page, HEADER_SIZE)
     if magic != MAGIC:
         raise InvalidFileError("not a bolt file: wrong magic number")
-    if version != VERSION:
-        raise InvalidFileError(f"bolt file version {version} is not supported, only {VERSION}")
-    if _CHECKSUM.unpack_from(page, HEADER_SIZE + _BODY.size)[0] != fnv1a(body):
+    return MetaFields(*fields, *_CHECKSUM.unpack_from(page, HEADER_SIZE + _BODY.size))
+
+
+def decode_meta(page: bytes) -> Meta:
+    """The meta in a page's first bytes; InvalidFileError says what is wrong with it."""
+    fields = meta_fields(page)
+    if fields.version != VERSION:
+        raise InvalidFileError(
+            f"bolt file version {fields.version} is not supported, only {VERSION}"
+        )
+    if fields.checksum != fnv1a(page[HEADER_SIZE : HEADER_SIZE + _BODY.size]):
         raise InvalidFileError("a meta page's checksum is wrong")
-    if not is_page_size(page_size):
-        raise InvalidFileError(f"a meta page names an impossible page size, {page_size}")
-    return Meta(page_size, root, sequence, freelist, high_water, txid)
+    if not is_page_size(fields.page_size):
+        raise InvalidFileError(f"a meta page names an impossible page size, {fields.page_size}")
+    return Meta(
+        fields.page_size,
+        fields.root,
+        fields.sequence,
+        fields.freelist,
+        fields.high_water,
+        fields.txid,
+    )
 
 
 def is_page_size(size: int) -> bool:

@@ -283,3 +283,19 @@ def open_tree(pages: Pages, value: bytes) -> tuple[PagedTree | InlineTree, int]:
     """The tree and sequence of a bucket's value."""
     root, sequence = bucket_header(value)
     return (PagedTree(pages, root) if root else InlineTree(value)), sequence
+
+
+def used_pages(pages: Pages, root: int) -> bytearray:
+    """A byte for each page, 1 where a tree reaches it; the metas and a freelist are not in it."""
+    used = bytearray(pages.high_water)
+    waiting = [root]
+    while waiting:
+        for page, flags, count, overflow, _ in pages.tree_pages(waiting.pop()):
+            if any(used[page : page + overflow + 1]):
+                raise CorruptError(f"page {page} is referenced twice")
+            used[page : page + overflow + 1] = b"\1" * (overflow + 1)
+            if flags == LEAF:
+                nested = pages.nested(page, count, overflow)
+                trees = [open_tree(pages, value)[0] for _, value in nested]
+                waiting += [tree.root for tree in trees if isinstance(tree, PagedTree)]
+    return used
