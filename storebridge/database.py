@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from threading import Lock, get_ident
 from time import perf_counter
@@ -35,6 +35,7 @@ from storebridge.errors import (
     StoreClosedError,
     StoreFullError,
     StoreLockedError,
+    TransactionError,
 )
 from storebridge.events import Event, decode_event
 from storebridge.limits import check_id, check_integer
@@ -77,6 +78,10 @@ def translated(error: BaseException, kind: ErrorKind | None, where: str) -> Stor
     return _ERRORS[kind](message)
 
 
+_blocks: dict[int, Database] = {}
+"""By thread: the database whose `transaction()` it is in."""
+
+
 class Database:
     """An opened location. Made by `open_database`; safe to use from any thread.
 
@@ -103,7 +108,8 @@ class Database:
         self._snapshots: dict[int, Transaction] = {}
         self._unusable: str | None = None
         self._opener: Owner | None = None
-        self._on_close: Callable[[Database], bool] = lambda _: True
+        self._disowned: Unit | None = None
+        self._on_close: Callable[[Database], None] = Database.close_driver
 
     # --- opening and closing: see opening.py ---
 
@@ -112,28 +118,56 @@ class Database:
         """Whether every write is a ReadOnlyError."""
         return self.location.options.read_only
 
+    @property
+    def closed(self) -> bool:
+        """Whether it can no longer be used."""
+        return self._unusable is not None
+
     def close(self) -> None:
         """End this use of the database; the last one in the process closes the file. Again: no-op.
 
         TransactionError inside a transaction.
         """
-        if self._unusable is None and self._on_close(self):
-            self.close_driver()
+        if self._unusable is None:
+            self._check_idle()
+            self._on_close(self)
 
     def close_driver(self) -> None:
-        """Close the file whoever uses it."""
-        if self._own_unit() is not None:
-            raise StoreClosedError(f"{self.location.text}: close() inside a transaction")
+        """Close the file whoever uses it, once no other thread writes. StoreLockedError, and still
+        open, if one does for longer than `lock_timeout`."""
+        self._check_idle()
+        self._acquire_writer()
         try:
             if self._opener is not None:
-                self.write(meta.remove_entry, meta.opener_name(self._opener))
+                self._remove_mark(self._opener)
         finally:
             self._unusable = f"{self.location.text}: the database is closed"
+            self._writer.release()
             self.driver.close()
+
+    def _check_idle(self) -> None:
+        inside = "a snapshot" if get_ident() in self._snapshots else "a transaction"
+        if inside == "a snapshot" or self._own_unit() is not None:
+            raise TransactionError(f"{self.location.text}: close() inside {inside}")
+
+    def _remove_mark(self, opener: Owner) -> None:
+        try:
+            unit = self._begin_unit()
+            try:
+                meta.remove_entry(unit, meta.opener_name(opener))
+                unit.commit()
+            except BaseException:
+                unit.rollback()
+                raise
+        except BaseException as error:
+            self._raise(error)
 
     def abandon(self) -> None:
         """What a forked child does: the parent's locks and connections are not its own."""
         self._unusable = f"{self.location.text}: opened before a fork; open it again in the child"
+        # Not even rolled back: that, too, would be done to the parent's connection.
+        self._disowned, self._unit = self._unit, None
+        _blocks.clear()
 
     def __enter__(self) -> Database:
         return self
@@ -148,7 +182,7 @@ class Database:
         the database knows. ConfigurationError if it has a store of this name with other fields."""
         known = self.layouts.get(layout.name) or self.refresh().get(layout.name)
         if known is None:
-            self._guarded(self.driver.create_tables, layout.tables, meta.LAYOUT)
+            self._create_tables(layout.tables)
         elif _shape(known) != _shape(layout):
             raise ConfigurationError(
                 f"{self.location.text}: store {layout.name!r} was made with other filters or unique"
@@ -165,11 +199,23 @@ class Database:
         """Read again which stores the database hosts: another process may have added one."""
         found = self.read(meta.read_layouts)
         new = [layout for name, layout in found.items() if name not in self.layouts]
-        if new:
-            tables = [table for layout in new for table in layout.tables]
-            self._guarded(self.driver.create_tables, tables, meta.LAYOUT)
+        if new and self._own_unit() is None:
+            self._create_tables([table for layout in new for table in layout.tables])
             self.layouts.update({layout.name: layout for layout in new})
         return self.layouts
+
+    def _create_tables(self, tables: Sequence[Table]) -> None:
+        self._check_open()
+        if self._own_unit() is not None:
+            raise TransactionError(
+                f"{self.location.text}: no store can be added in a transaction, open it before"
+            )
+        # The driver may write, and its writers take turns.
+        self._acquire_writer()
+        try:
+            self._guarded(self.driver.create_tables, tables, meta.LAYOUT)
+        finally:
+            self._writer.release()
 
     def tables(self) -> list[Table]:
         """Every table of the database."""
@@ -189,6 +235,8 @@ class Database:
         """Run `operation(unit, *args)` in the thread's transaction, or in one of its own."""
         unit = self._unit
         if unit is None or unit.thread != get_ident():
+            if _blocks:
+                self._check_no_other_block()
             return self._write_alone(operation, args)
         try:
             return unit.step(operation, args)  # type: ignore[no-any-return]
@@ -211,6 +259,14 @@ class Database:
         unit = self._unit
         return unit if unit is not None and unit.thread == get_ident() else None
 
+    def _check_no_other_block(self) -> None:
+        other = _blocks.get(get_ident())
+        if other is not None and other is not self:
+            raise ConfigurationError(
+                f"{self.location.text} cannot take part in a transaction of {other.location.text}:"
+                " stores that share one must be at one location"
+            )
+
     @property
     def in_transaction(self) -> bool:
         """Whether the calling thread is inside `transaction()`."""
@@ -219,8 +275,7 @@ class Database:
     def begin(self) -> Unit:
         """Start the thread's write transaction. `write` and `transaction` are its users."""
         self._check_writable()
-        if not self._writer.acquire(blocking=False):
-            self._wait_for_writer()
+        self._acquire_writer()
         try:
             self._check_writable()
             unit = self._begin_unit()
@@ -250,6 +305,8 @@ class Database:
 
     def commit(self, unit: Unit) -> None:
         """Commit and end the thread's transaction."""
+        if self._unit is not unit:
+            raise StoreClosedError(str(self._unusable))
         try:
             unit.commit()
         except BaseException as error:
@@ -262,6 +319,8 @@ class Database:
 
     def rollback(self, unit: Unit) -> None:
         """Roll back and end the thread's transaction."""
+        if self._unit is not unit:
+            return
         try:
             unit.rollback()
         finally:
@@ -278,6 +337,10 @@ class Database:
             statistics.slow_transactions += 1
             logger.warning("%s: a transaction took %.1f s", self.location.text, took)
         self._writer.release()
+
+    def _acquire_writer(self) -> None:
+        if not self._writer.acquire(blocking=False):
+            self._wait_for_writer()
 
     def _wait_for_writer(self) -> None:
         started = perf_counter()
@@ -474,7 +537,9 @@ class TransactionBlock:
     def __enter__(self) -> Database:
         unit = self._database._own_unit()
         if unit is None:
+            self._database._check_no_other_block()
             self._unit = self._database.begin()
+            _blocks[get_ident()] = self._database
         else:
             self._unit = unit
             self._mark = unit.mark()
@@ -491,9 +556,11 @@ class TransactionBlock:
         assert unit is not None
         if self._mark is not None:
             unit.keep_undo -= 1
-            if kind is not None:
+            if kind is not None and self._database._unit is unit:
                 unit.undo_to(self._mark)
-        elif kind is not None:
+            return
+        _blocks.pop(get_ident(), None)
+        if kind is not None:
             self._database.rollback(unit)
         else:
             self._database.commit(unit)

@@ -111,13 +111,20 @@ def _check_same_options(database: Database, location: Location) -> None:
         )
 
 
-def _release(key: tuple[str, str]) -> bool:
-    """Give up one use; True if it was the last."""
+def _release(key: tuple[str, str]) -> None:
+    """Give up one use; the last one closes. Nobody can open the location anew before it is."""
     with _lock:
-        database, uses = _shared.pop(key)
+        if key not in _shared:
+            return  # another thread closed it meanwhile
+        database, uses = _shared[key]
         if uses > 1:
             _shared[key] = (database, uses - 1)
-        return uses == 1
+            return
+        try:
+            database.close_driver()
+        finally:
+            if database.closed:
+                del _shared[key]
 
 
 def _open(location: Location, clock: Callable[[], datetime]) -> Database:
@@ -161,7 +168,7 @@ def _recover_counters(database: Database) -> None:
     database.stopped_uncleanly = tuple(dead.values())
     if database.read_only:
         return
-    database.recounted = tuple(database.write(_recount_and_unmark, database, dead))
+    database.recounted = tuple(database._write_alone(_recount_and_unmark, (database, dead)))
     drift = sum(len(report.drift) for report in database.recounted)
     pids = ", ".join(str(owner.pid) for owner in dead.values())
     logger.warning(
