@@ -20,7 +20,7 @@ from storebridge.errors import (
 )
 from storebridge.events import Event, decode_event
 from storebridge.labels import parse_selector
-from storebridge.limits import MAX_ID, check_id, check_text
+from storebridge.limits import MAX_ID, check_id, check_integer, check_text
 from storebridge.query import MAX_LIMIT, Page, Plan, Query, Sort
 from storebridge.record import Codec, Record
 from storebridge.spec import RecordSpec, index_value, layout_of
@@ -227,6 +227,7 @@ class RecordStore(Generic[R]):
     def history(self, record_id: str, *, after: int = 0) -> list[Event]:
         """What happened to a record, oldest first, also when it was deleted since. `after`: only
         events with greater sequence numbers."""
+        check_integer("after", after)
         part = Range(prefix=(check_id(record_id),), after=(record_id, after) if after else None)
         rows = self.database.read(_scan_all, self._history, part)
         return [decode_event(self._noun, record_id, int(key[1]), body) for key, body in rows]

@@ -38,6 +38,11 @@ class Expect:
     not_states: Collection[str] | None = None
     revision: int | None = None
 
+    def __post_init__(self) -> None:
+        if isinstance(self.states, str) or isinstance(self.not_states, str):
+            # Any part of the text would do for a state.
+            raise InvalidRecordError("expected states: a collection of states, not one text")
+
     def mismatch(self, record: Any) -> str | None:
         """What is not as expected, in words; None if all is."""
         if self.revision is not None and record.revision != self.revision:
@@ -72,6 +77,7 @@ class Writer(Generic[R]):
         self._followers = {state: frozenset(after) for state, after in _transitions(spec).items()}
         self._counters = {state: layout.counter(state) for state in (None, *layout.states)}
         self._noun = spec.name
+        self._has_message = "message" in spec.type.__struct_fields__
 
     def create(self, unit: Unit, record: R) -> R:
         if type(record) is not self._spec.type:
@@ -141,13 +147,16 @@ class Writer(Generic[R]):
             self._check_expected(record, expect)
         if not self._followers:
             raise InvalidRecordError(f"{self._noun} records have no states")
+        if type(state) is not str:
+            self._check_state(state)
+            state = str.__str__(state)  # the value of a StrEnum
         previous = record.state
         if state not in self._followers.get(previous, ()):
             self._refuse_transition(record, state)
         record.state = state
         if message is not None:
-            if type(message) is not str:
-                raise InvalidRecordError("message: expected text")
+            if type(message) is not str or not self._has_message:
+                raise InvalidRecordError("message: expected text, in a record that has the field")
             record.message = message
         if changes:
             self._check_changes(changes)
@@ -200,7 +209,7 @@ class Writer(Generic[R]):
         state = self._state_of(record)
         now = self._clock()
         event = encode_event(DELETED, now, record.revision, state, state)
-        unit.event(self._history, record_id, event, self._counters[state], None)
+        unit.event(self._history, record_id, event, self._counters.get(state), None)
 
     def discard(self, unit: Unit, record_id: str) -> None:
         body = self._body(unit, record_id)
@@ -212,6 +221,7 @@ class Writer(Generic[R]):
             raise ConflictError(f"{self._noun} {record_id!r} can be read: delete it", record)
         unit.engine.remove(self._table, (record_id,), None)
         unit.adjust(self._drift(unit))
+        self._remove_all_labels(unit, record_id)
         if self._version is not None:
             self._remove_versions(unit, record_id)
         event = encode_event(DELETED, self._clock(), 0, None, None, "unreadable")
@@ -258,8 +268,9 @@ class Writer(Generic[R]):
         event = encode_event(
             kind, record.modified_at, record.revision, state, previous, message, fields
         )
-        leaves = None if kind is CREATED else self._counters[previous]
-        unit.event(self._history, record.id, event, leaves, self._counters[state])
+        # A state that a hand wrote and the machine does not know has no counter.
+        leaves = None if kind is CREATED else self._counters.get(previous)
+        unit.event(self._history, record.id, event, leaves, self._counters.get(state))
 
     def _state_of(self, record: Any) -> str | None:
         return record.state if self._spec.machine is not None else None
@@ -267,12 +278,16 @@ class Writer(Generic[R]):
     # --- what a write requires ---
 
     def _check_state(self, state: Any) -> None:
-        if state not in self._followers:
+        if not isinstance(state, str) or state not in self._followers:
             known = ", ".join(self._followers)
             raise InvalidRecordError(f"state: {state!r} is none of {known or 'no states'}")
 
     def _check_expected(self, record: R, expect: Expect | None) -> None:
-        mismatch = None if expect is None else expect.mismatch(record)
+        if expect is None:
+            return
+        for state in (*(expect.states or ()), *(expect.not_states or ())):
+            self._check_state(state)
+        mismatch = expect.mismatch(record)
         if mismatch is not None:
             raise ConflictError(f"{self._noun} {record.id!r} {mismatch}", record)
 
@@ -286,11 +301,10 @@ class Writer(Generic[R]):
         machine = self._spec.machine
         if machine is None or record.state not in machine.terminal:
             return
-        for name in changes:
-            if name not in self._spec.added_when_terminal or getattr(record, name) is not None:
-                raise ConflictError(
-                    f"{self._noun} {record.id!r} is {record.state}, which is final", record
-                )
+        added = self._spec.added_when_terminal
+        if changes and all(n in added and getattr(record, n) is None for n in changes):
+            return
+        raise ConflictError(f"{self._noun} {record.id!r} is {record.state}, which is final", record)
 
     def _check_changes(self, changes: Mapping[str, Any]) -> None:
         for name in changes:
@@ -318,6 +332,17 @@ class Writer(Generic[R]):
             # One that a hand took away needs no removing.
             if unit.get(self._label, (label, value, record.id)) is not None:
                 unit.remove(self._label, (label, value, record.id), values, body)
+
+    def _remove_all_labels(self, unit: Unit, record_id: str) -> None:
+        """Without knowing them: looks at the labels of all records."""
+        position = None
+        while self._label is not None:
+            rows, position = unit.scan(self._label, Range(after=position, limit=500))
+            for key, _ in rows:
+                if key[-1] == record_id:
+                    unit.engine.remove(self._label, key, None)
+            if position is None:
+                return
 
     def _replace_labels(self, unit: Unit, record: R, old: Mapping[str, str]) -> None:
         new = _labels(record)
