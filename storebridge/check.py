@@ -14,6 +14,7 @@ import msgspec
 
 from storebridge.database import Database
 from storebridge.driver import Fault, Key, Position, Range, Rows, Transaction
+from storebridge.errors import TransactionError
 from storebridge.recount import RecountReport, recount_all
 from storebridge.spec import StoreLayout, label_entry, values_from_body
 from storebridge.times import parse_rfc3339
@@ -123,6 +124,8 @@ def _scan(transaction: Transaction, table: str, part: Range) -> tuple[Rows, Posi
 
 def repair(database: Database) -> RepairReport:
     """Mend what `check` finds, in one transaction; bodies that cannot be read stay as they are."""
+    if database.in_transaction:
+        raise TransactionError("repair() cannot be undone, so it cannot be in a transaction")
     faults = list(check(database))
     names = {fault.table for fault in faults}
     return database.write(_repair, database, faults, names)
