@@ -1,0 +1,21 @@
+"""The store level of the conformance suite: what every store promises, on every backend.
+
+Subclass, supply the fixture `harness`, and all of it runs: see `storebridge.testing`.
+"""
+
+from __future__ import annotations
+
+from storebridge.testing.harness import BackendHarness
+from storebridge.testing.stores.eventing import EventTests
+from storebridge.testing.stores.records import RecordTests
+from storebridge.testing.stores.transactions import StoreTransactionTests
+
+__all__ = ["BackendHarness", "StoreConformance"]
+
+
+class StoreConformance(
+    RecordTests,
+    StoreTransactionTests,
+    EventTests,
+):
+    """Every promise of stores and of the database that hosts them, tested."""
