@@ -50,8 +50,8 @@ OWN = SpaceName("storebridge")
 
 
 class Engine(Protocol[S]):
-    """A native transaction over spaces. `S` is the engine's handle of a space; handles that
-    `open_space` returned stay valid beyond the transaction, if it commits.
+    """A native transaction over spaces. `S` is the engine's handle of a space; one that
+    `open_space` returned in a write transaction stays valid beyond it, if it commits.
 
     Errors are the engine's own; after one the transaction is only rolled back.
     """
@@ -240,7 +240,7 @@ class OrderedDriver(ABC, Generic[S]):
         """See `Driver.layout`."""
         engine = self._engine(False)
         try:
-            own = engine.open_space(OWN, False)
+            own = engine.open_space(OWN, False) if self._own is None else self._own
             mark = None if own is None else engine.get(own, LAYOUT)
         finally:
             engine.rollback()
@@ -267,10 +267,12 @@ class OrderedDriver(ABC, Generic[S]):
         self._tables = self._tables | compiled
 
     def _open_spaces(self, names: Sequence[SpaceName]) -> dict[SpaceName, S | None]:
+        """The handles of spaces, valid until the driver is closed; None for those not there."""
         engine = self._engine(False)
-        spaces = {name: engine.open_space(name, False) for name in names}
-        engine.commit()
-        return spaces
+        try:
+            return {name: engine.open_space(name, False) for name in names}
+        finally:
+            engine.rollback()
 
     def _create_spaces(self, names: Sequence[SpaceName], layout: int) -> dict[SpaceName, S | None]:
         engine = self._engine(True)

@@ -1,0 +1,119 @@
+"""The driver: tables over an LMDB environment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import lmdb
+
+from storebridge.driver.contract import DriverError, ErrorKind, Key, Traits, Values
+from storebridge.driver.ordered import OrderedDriver, OrderedTransaction, SpaceName
+from storebridge_lmdb import verify
+from storebridge_lmdb.engine import ReadEngine, Space, WriteEngine, database_name
+from storebridge_lmdb.environment import Environment
+from storebridge_lmdb.errors import kind_of
+from storebridge_lmdb.header import DATA
+
+_PAGES_FOR_TABLES = 64
+
+
+class WriteTransaction(OrderedTransaction[Space]):
+    """A write transaction that may reach into the map's reserve once it removes something."""
+
+    __slots__ = ()
+    _engine: WriteEngine
+
+    def remove(self, table: str, key: Key, values: Values | None) -> None:
+        self._engine.removing = True
+        super().remove(table, key, values)
+
+
+class LmdbDriver(OrderedDriver[Space]):
+    """An open LMDB environment."""
+
+    traits = Traits(processes="many")
+
+    def __init__(self, environment: Environment, read_only: bool) -> None:
+        super().__init__()
+        self._environment = environment
+        self._read_only = read_only
+
+    @property
+    def _writable(self) -> bool:
+        return not self._read_only
+
+    def _engine(self, write: bool) -> ReadEngine:
+        if not write:
+            return ReadEngine(self._environment)
+        if self._read_only:
+            raise DriverError(
+                ErrorKind.READ_ONLY, f"{self._environment.path}: opened read-only: cannot write"
+            )
+        return WriteEngine(self._environment)
+
+    def begin(self, write: bool, single: bool = False) -> OrderedTransaction[Space]:
+        kind = WriteTransaction if write else OrderedTransaction
+        return kind(self._engine(write), self._tables, self._own)
+
+    def _open_spaces(self, names: Sequence[SpaceName]) -> dict[SpaceName, Space | None]:
+        # py-lmdb keeps a handle beyond its transaction only if that was one for writing, or if it
+        # began the transaction itself, which is for writing unless the environment is read-only.
+        ReadEngine(self._environment).rollback()  # fits the map to what another process made of it
+        if self._read_only:
+            return {name: self._environment.open_database(database_name(name)) for name in names}
+        engine = WriteEngine(self._environment)
+        try:
+            spaces = {name: engine.open_space(name, False) for name in names}
+            engine.commit()
+        finally:
+            engine.rollback()
+        return spaces
+
+    def _create_spaces(
+        self, names: Sequence[SpaceName], layout: int
+    ) -> dict[SpaceName, Space | None]:
+        # What makes spaces cannot be replayed, so a small map grows before.
+        environment = self._environment
+        info = environment.native.info()
+        wanted = (info["last_pgno"] + len(names) + _PAGES_FOR_TABLES) * self._page_size()
+        if environment.size < wanted and environment.size < environment.sizes.limit:
+            environment.resize(min(wanted, environment.sizes.limit), environment.timeout)
+        return super()._create_spaces(names, layout)
+
+    def kind(self, error: BaseException) -> ErrorKind | None:
+        return kind_of(error)
+
+    def holder(self) -> int | None:
+        return self._environment.writers.holder()
+
+    def check(self) -> Iterator[str]:
+        return iter(verify.problems(self._environment))
+
+    def describe(self) -> dict[str, str | int]:
+        native = self._environment.native
+        info, guard = native.info(), self._environment.guard
+        return {
+            "LMDB": ".".join(map(str, lmdb.version())),
+            "py-lmdb": lmdb.__version__,
+            "mapsize": info["map_size"],
+            "limit": self._environment.sizes.limit,
+            "psize": self._page_size(),
+            "pages": info["last_pgno"] + 1,
+            "size": (self._environment.path / DATA).stat().st_size,
+            "last_txnid": info["last_txnid"],
+            "maxreaders": info["max_readers"],
+            "readers": info["num_readers"],
+            "databases": native.stat()["entries"],
+            "locking": "lock.mdb" if guard is None else "none: writers are kept out of each read",
+        }
+
+    def close(self) -> None:
+        native = self._environment.native
+        if not self._read_only:
+            native.sync(True)  # what `relaxed` and `off` have left to be written
+        native.close()
+        self._environment.writers.close()
+
+    def _page_size(self) -> int:
+        size: int = self._environment.native.stat()["psize"]
+        return size

@@ -1,0 +1,123 @@
+"""An LMDB environment whose map is resized safely."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from contextlib import nullcontext
+from pathlib import Path
+
+import lmdb
+
+from storebridge.driver.contract import DriverError, ErrorKind
+from storebridge.driver.lockfile import LockFile
+from storebridge_lmdb import sizes
+from storebridge_lmdb.access import Guard
+from storebridge_lmdb.gate import Gate
+from storebridge_lmdb.sizes import Sizes
+
+log = logging.getLogger("storebridge.lmdb")
+
+
+class Environment:
+    """The native environment with its gate, its map's sizes, and the locks at its side."""
+
+    def __init__(
+        self,
+        path: Path,
+        native: lmdb.Environment,
+        map_sizes: Sizes,
+        writers: LockFile,
+        guard: Guard | None,
+        timeout: float,
+    ) -> None:
+        self.path = path
+        self.native = native
+        self.sizes = map_sizes
+        self.writers = writers
+        self.guard = guard
+        """Keeps writers out while we read, where we may not register in LMDB's reader table."""
+        self.timeout = timeout
+        self.size: int = native.info()["map_size"]
+        self._gate = Gate()
+        self._begin = native.begin
+
+    def begin(self, who: object, write: bool) -> lmdb.Transaction[bytes]:
+        """Begin a native transaction, for `who` to `leave` when it has ended."""
+        while True:
+            self._gate.enter(who)
+            try:
+                return self._begin(None, None, write, False)
+            except lmdb.MapResizedError:
+                self._gate.leave(who)
+                # Another process needed more than our map holds. LMDB raises what is too small to
+                # what is in use; its own choice for size 0 would hand us the other's reserve.
+                self.resize(self.size, self.timeout)
+            except BaseException:
+                self._gate.leave(who)
+                raise
+
+    def open_database(self, name: bytes) -> object | None:
+        """The handle of a named database of a read-only environment; None if it is not there."""
+        guard = nullcontext() if self.guard is None else self.guard.held(self.timeout)
+        with guard:
+            try:
+                return self.native.open_db(name, create=False)
+            except lmdb.NotFoundError:
+                return None
+
+    def leave(self, who: object) -> None:
+        """What `begin` began for `who` has ended."""
+        self._gate.leave(who)
+
+    def resize(self, size: int, timeout: float) -> None:
+        """Give the map this size, or what is in use if that is more."""
+        with self._gate.emptied(timeout):
+            # A map that fails to grow is gone for good, so whether it can is found out before.
+            if size > self.size and not sizes.available(size):
+                raise self.full("the process cannot map more memory")
+            self.native.set_mapsize(size)
+            self.size = self.native.info()["map_size"]
+
+    def give_back_reserve(self, timeout: float) -> None:
+        """Shrink a map that reaches into the reserve, so that inserts use free pages only."""
+        if self.size > self.sizes.limit and not self._at_its_smallest():
+            try:
+                self.resize(self.sizes.limit, timeout)
+            except DriverError:
+                log.debug("lmdb: a reader is in: the reserve stays open until the next write")
+
+    def _at_its_smallest(self) -> bool:
+        used: int = self.native.info()["last_pgno"] + 1
+        return self.size <= used * int(self.native.stat()["psize"])
+
+    def grow(self, removing: bool) -> None:
+        """Make room after MapFullError, with no transaction of ours open. DriverError of kind FULL
+        if there is none.
+        """
+        if self.native.reader_check():
+            return  # a reader died: the pages that it held may be enough
+        size = self.sizes.next(self.size, removing)
+        if size is None:
+            raise self.full(f"the map's limit is {self.sizes.limit} bytes (map_size)")
+        self.resize(size, self.timeout)
+        log.info("lmdb: the map has grown to %d bytes", self.size)
+
+    def full(self, why: str) -> DriverError:
+        """The error for a database that has no room."""
+        return DriverError(
+            ErrorKind.FULL, f"{self.path}: full: {why}; delete records or allow more"
+        )
+
+    def disk_is_full(self, size: int) -> bool:
+        """Whether the data file could not have grown by so much: LMDB calls a short write an
+        input/output error.
+        """
+        try:
+            used = (self.path / "data.mdb").stat().st_size
+            with tempfile.TemporaryFile(dir=self.path) as probe:
+                os.posix_fallocate(probe.fileno(), used, size)
+        except OSError:
+            return True
+        return False
