@@ -13,7 +13,8 @@
 
 A test is skipped only where the driver's traits say that its engine cannot do that, with the
 trait as the reason. `STOREBRIDGE_ATTACK=10` makes the random and the killing tests ten times as
-long; `STOREBRIDGE_SEED=…` chooses the random operations (a failure prints its seed).
+long; `STOREBRIDGE_SEED=…` chooses the random operations (a failure prints its seed), and
+`STOREBRIDGE_SHRINK=1` looks for the shortest way to that failure, which may take minutes.
 
 **You use storebridge.** The pytest plugin comes with the package: ask for the fixture
 `storebridge_location`, and choose the backend with `--storebridge-backend`.

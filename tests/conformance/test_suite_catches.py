@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import hypothesis
 import pytest
 
 from tests.conformance.saboteurs import CAUGHT_BY
@@ -32,11 +31,7 @@ def outcomes() -> dict[str, str]:
     recorder = Recorder()
     options = ["-q", "--no-header", "--no-summary", "--tb=no", "-o", "timeout=0"]
     nodes = sorted(f"{FILE}::{name}" for name in names)
-    # It is enough to know that random operations fail; the shortest way to it takes minutes.
-    hypothesis.settings.register_profile("found", phases=[hypothesis.Phase.generate])
-    hypothesis.settings.load_profile("found")
     pytest.main([*options, "--import-mode=importlib", *nodes], plugins=[recorder])
-    hypothesis.settings.load_profile("default")
     return recorder.outcomes
 
 

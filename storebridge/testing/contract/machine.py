@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 import hypothesis
-from hypothesis import HealthCheck
+from hypothesis import HealthCheck, Phase
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -281,6 +281,7 @@ class MachineTests(DriverTests):
         """Thousands of random operations, in batches, committed or rolled back, read in between
         and from old snapshots, over reopening, answer what plain dicts and sorted lists answer.
         """
+        shrink = bool(os.environ.get("STOREBRIDGE_SHRINK"))
         seed = int(os.environ.get("STOREBRIDGE_SEED", "1"))
         settings = hypothesis.settings(
             max_examples=EXAMPLES * attack(),
@@ -288,6 +289,8 @@ class MachineTests(DriverTests):
             deadline=None,
             database=None,
             suppress_health_check=list(HealthCheck),
+            # The shortest way to a failure can take minutes to find, so it is for those who ask.
+            phases=[Phase.generate, *([Phase.shrink] if shrink else [])],
         )
 
         class Machine(DriverMachine):
@@ -297,5 +300,5 @@ class MachineTests(DriverTests):
         try:
             run_state_machine_as_test(hypothesis.seed(seed)(Machine), settings=settings)
         except Exception as error:
-            error.add_note(f"again with STOREBRIDGE_SEED={seed}")
+            error.add_note(f"again, and shorter, with STOREBRIDGE_SEED={seed} STOREBRIDGE_SHRINK=1")
             raise
