@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import msgspec
 
@@ -55,7 +55,7 @@ class RecordStore(Generic[R]):
         """Close the store's use of its database."""
         self.database.close()
 
-    def __enter__(self) -> RecordStore[R]:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
