@@ -1,0 +1,203 @@
+"""A node: takes pending jobs and runs their commands, several at once, as executions.
+
+    JOB_STORE_PATH=node.db EXECUTION_STORE_PATH=node.db NODE_ID=pi4 python service.py
+
+Where the records live is up to these variables alone; `NODE_SLOTS` says how many commands run at
+once. It runs until SIGTERM, and can be killed at any moment: the next start fails the executions
+whose owner is gone, and tries their jobs again. A job's spec says what to run:
+
+    {"command": ["sort", "words.txt"], "timeout": 60, "rerun": true}
+
+Each line that it prints is one change that the stores have acknowledged.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+
+from storebridge import (
+    JOB_STATES,
+    ConflictError,
+    Execution,
+    ExecutionStore,
+    Expect,
+    Job,
+    JobStore,
+    from_json,
+    open_execution_store,
+    open_job_store,
+    this_process,
+    to_json,
+)
+
+MAX_ATTEMPTS = 3
+OUTPUT_KEPT = 500
+
+
+def say(event: str, subject: str, text: str = "") -> None:
+    """One line for people and programs, written at once."""
+    line = "\t".join((event, subject, " ".join(text.split())))
+    # In one piece: several threads say something.
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+class Node:
+    """Runs the jobs of a job store, and keeps each attempt in an execution store."""
+
+    def __init__(
+        self,
+        jobs: JobStore,
+        executions: ExecutionStore,
+        node_id: str,
+        slots: int = 4,
+        say: Callable[[str, str, str], None] = say,
+    ) -> None:
+        self.jobs, self.executions = jobs, executions
+        self.node_id, self.slots, self.say = node_id, slots, say
+        self.owner = this_process(node_id)
+        self.stopping = threading.Event()
+
+    # --- after a restart ---
+
+    def recover(self) -> None:
+        """Bring to order what an earlier process of this node left behind."""
+        stopped = {
+            owner.pid: owner for s in self._stores() for owner in s.database.stopped_uncleanly
+        }
+        for pid in stopped:
+            self.say("unclean", str(pid), "ended without closing")
+        for report in {r.store: r for s in self._stores() for r in s.database.recounted}.values():
+            self.say("recount", report.store, f"{sum(map(abs, report.drift.values()))} off")
+        for orphan in self.executions.orphans(self.node_id):
+            assert orphan.owner is not None
+            reason = f"owner is gone: process {orphan.owner.pid} was killed"
+            self.executions.set_state(orphan.id, "Failed", message=reason)
+            self.say("orphan", orphan.id, reason)
+        for job in self.jobs.each(state="Running"):
+            self._settle(job)
+        left = self.jobs.count(state=JOB_STATES.live)
+        self.say("ready", self.node_id, f"{left} jobs to run")
+
+    def _settle(self, job: Job) -> None:
+        """A job that was running is done, or is to be tried again: its last attempt tells."""
+        attempts = list(self.executions.each(job_id=job.id))
+        last = attempts[-1] if attempts else None
+        if last is not None and last.state == "Completed":
+            self._set_job(job.id, "Completed", last.message)
+        elif last is not None and last.state == "Failed" and not self._may_try_again(job, attempts):
+            self._set_job(job.id, "Failed", last.message)
+        elif last is None or last.state == "Failed":
+            self._set_job(job.id, "Pending", "to be tried again")
+
+    def _may_try_again(self, job: Job, attempts: list[Execution]) -> bool:
+        """Only what the node's end broke off, and not what would only kill the next node too."""
+        broken_off = attempts[-1].message.startswith("owner is gone")
+        return (
+            broken_off and from_json(job.spec).get("rerun", True) and len(attempts) < MAX_ATTEMPTS
+        )
+
+    def _stores(self) -> tuple[JobStore, ExecutionStore]:
+        return self.jobs, self.executions
+
+    def _set_job(self, job_id: str, state: str, message: str) -> None:
+        self.jobs.set_state(job_id, state, message=message)
+        self.say(f"job-{state.lower()}", job_id, message)
+
+    # --- running ---
+
+    def run(self) -> None:
+        """Take pending jobs, the oldest first, until told to stop; then let running ones end."""
+        with ThreadPoolExecutor(self.slots) as pool:
+            busy: set[Future[None]] = set()
+            while not self.stopping.is_set():
+                free = self.slots - len(busy)
+                for job in self.jobs.find(state="Pending", limit=free) if free else ():
+                    execution = self._begin(job)
+                    if execution is not None:
+                        busy.add(pool.submit(self._run, job, execution))
+                finished, busy = wait(busy, timeout=0.02)
+                for future in finished:
+                    future.result()
+                if not busy:
+                    self.stopping.wait(0.05)
+
+    def _begin(self, job: Job) -> Execution | None:
+        """Note that the job is taken, in one transaction where both stores are in one database."""
+        earlier = self.executions.find(job_id=job.id, descending=True, limit=1).records
+        try:
+            with self.jobs.database.transaction(), self.executions.database.transaction():
+                self.jobs.set_state(job.id, "Running", expect=Expect(states={"Pending"}))
+                execution = self.executions.create(
+                    Execution(
+                        job_id=job.id,
+                        node_id=self.node_id,
+                        state="Running",
+                        spec=job.spec,
+                        owner=self.owner,
+                        previous_id=earlier[0].id if earlier else None,
+                    )
+                )
+        except ConflictError:
+            return None  # another node was quicker
+        again = f"again, after {earlier[0].id}" if earlier else ""
+        self.say("running", execution.id, f"{job.name} {again}")
+        return execution
+
+    def _run(self, job: Job, execution: Execution) -> None:
+        spec = from_json(job.spec)
+        try:
+            done = subprocess.run(
+                spec["command"],
+                capture_output=True,
+                stdin=subprocess.DEVNULL,
+                timeout=spec.get("timeout", 60),
+            )
+        except subprocess.TimeoutExpired as error:
+            self._finish(job, execution, "Failed", f"no end after {error.timeout:g} s", None)
+        except OSError as error:
+            self._finish(job, execution, "Failed", f"cannot be run: {error.strerror}", None)
+        else:
+            state = "Failed" if done.returncode else "Completed"
+            self._finish(job, execution, state, f"exit code {done.returncode}", done)
+
+    def _finish(
+        self,
+        job: Job,
+        execution: Execution,
+        state: str,
+        message: str,
+        done: subprocess.CompletedProcess[bytes] | None,
+    ) -> None:
+        result = {} if done is None else {"exit_code": done.returncode} | {
+            name: stream[:OUTPUT_KEPT].decode(errors="replace")
+            for name, stream in (("stdout", done.stdout), ("stderr", done.stderr))
+        }  # fmt: skip
+        with self.jobs.database.transaction(), self.executions.database.transaction():
+            self.executions.set_state(execution.id, state, message=message, result=to_json(result))
+            self.jobs.set_state(job.id, state, message=message)
+        self.say(state.lower(), execution.id, f"{job.name}: {message}")
+
+
+def main() -> int:
+    """Run the node that the environment describes."""
+    node_id = os.environ["NODE_ID"]
+    with open_job_store() as jobs, open_execution_store() as executions:
+        node = Node(jobs, executions, node_id, int(os.environ.get("NODE_SLOTS", "4")))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: node.stopping.set())
+        say("started", node_id, f"process {os.getpid()}")
+        node.recover()
+        node.run()
+    say("stopped", node_id)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
