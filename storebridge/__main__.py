@@ -1,0 +1,7 @@
+"""`python -m storebridge`: the command line."""
+
+import sys
+
+from storebridge.cli import main
+
+sys.exit(main())

@@ -1,0 +1,1 @@
+"""The main job, shown: a node service that is killed halfway and started again."""

@@ -1,0 +1,179 @@
+"""Commands that find and mend what is wrong in a database."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from storebridge import check as checking
+from storebridge.check import RepairReport
+from storebridge.cli import output
+from storebridge.cli.failures import Failure
+from storebridge.cli.options import (
+    Where,
+    for_reading,
+    for_writing,
+    json_option,
+    on_each,
+    tell_of_recovery,
+    with_databases,
+    yes_option,
+)
+from storebridge.database import Database
+from storebridge.driver import Fault, Transaction
+from storebridge.location import Location
+from storebridge.recount import RecountReport, recount_all
+from storebridge.transaction import Unit
+
+
+@click.command()
+@with_databases
+@json_option
+def check(where: Where, as_json: bool) -> None:
+    """Check that everything agrees with the bodies.
+
+    Checks the engine's file, then columns, indexes, labels and counters against the bodies, which
+    are the truth. Exits with 1 if there is a fault.
+
+    \b
+    Example:
+      storebridge check jobs.db
+      storebridge check --json | jq .faults
+    """
+
+    def show(location: Location) -> bool:
+        with for_reading(location) as database, output.working(f"checking {location.text} …"):
+            faults = list(checking.check(database))
+        if as_json:
+            output.print_json(_found(location, faults))
+        else:
+            _print_faults(location, faults)
+        return not faults
+
+    on_each(where, show)
+
+
+def _found(location: Location, faults: list[Fault]) -> dict[str, Any]:
+    listed = [fault._asdict() for fault in faults]
+    return {"location": location.text, "ok": not faults, "faults": listed}
+
+
+def _print_faults(location: Location, faults: list[Fault]) -> None:
+    if not faults:
+        click.echo(f"{location.text}: no faults")
+        return
+    cells = [(fault.table or "the file", _words(fault.key), fault.problem) for fault in faults]
+    output.print_rows(("table", "key", "fault"), cells, location.text)
+
+
+def _words(key: tuple[Any, ...] | None) -> str | None:
+    return None if key is None else " ".join(map(str, key))
+
+
+@click.command()
+@with_databases
+@json_option
+@yes_option
+def repair(where: Where, as_json: bool, yes: bool) -> None:
+    """Mend what `check` finds, in one transaction.
+
+    Columns, index entries, labels and counters are made to agree with the bodies. A body that
+    cannot be read stays as it is: see it with `get`, take it out with `jobs delete --unreadable`.
+    On a terminal it asks first. Exits with 1 if a fault remains.
+
+    \b
+    Example:
+      storebridge repair jobs.db
+      storebridge repair jobs.db --yes --json
+    """
+
+    def mend(location: Location) -> bool:
+        for_reading(location).close()
+        if not output.confirm(f"Repair {location.text}?", yes=yes):
+            raise Failure(f"{location.text}: left as it is")
+        with for_writing(location) as database, output.working(f"repairing {location.text} …"):
+            tell_of_recovery(database)
+            report = checking.repair(database)
+            remaining = list(checking.check(database))
+        if as_json:
+            done = asdict(report) | {"remaining": [fault._asdict() for fault in remaining]}
+            output.print_json({"location": location.text, "ok": not remaining} | done)
+        else:
+            _print_repair(location, report, remaining)
+        return not remaining
+
+    on_each(where, mend)
+
+
+def _print_repair(location: Location, report: RepairReport, remaining: list[Fault]) -> None:
+    output.print_facts(
+        [
+            ("location", location.text),
+            ("faults found", report.faults),
+            ("made anew", report.tables),
+            ("labels mended", report.labels),
+            ("counters set right", sum(len(each.drift) for each in report.recounts)),
+            ("faults that remain", len(remaining)),
+        ]
+    )
+    if remaining:
+        _print_faults(location, remaining)
+
+
+@click.command()
+@with_databases
+@json_option
+@click.option("--repair", "mend", is_flag=True, help="Set the counters right.")
+def recount(where: Where, as_json: bool, mend: bool) -> None:
+    """Count the records again and compare with the counters.
+
+    Counts by the index of states. Exits with 1 if the counters differ and were not set right.
+
+    \b
+    Example:
+      storebridge recount jobs.db
+      storebridge recount --repair
+    """
+
+    def show(location: Location) -> bool:
+        with for_reading(location) as database, output.working("counting …"):
+            reports = database.read(_recount, database)
+        drifted = any(report.drift for report in reports)
+        if drifted and mend:
+            with for_writing(location) as database:
+                tell_of_recovery(database)
+                # Opening after an unclean stop has then set them right already.
+                mended = database.recounted or tuple(database.write(_set_right, database))
+            reports = list(mended)
+            drifted = False
+        if as_json:
+            stores = {report.store: asdict(report) for report in reports}
+            output.print_json({"location": location.text, "ok": not drifted, "stores": stores})
+        else:
+            _print_reports(location, reports)
+        return not drifted
+
+    on_each(where, show)
+
+
+def _recount(transaction: Transaction, database: Database) -> list[RecountReport]:
+    return recount_all(transaction, database.layouts.values(), repair=False)
+
+
+def _set_right(unit: Unit, database: Database) -> list[RecountReport]:
+    return recount_all(unit.engine, database.layouts.values(), repair=True)
+
+
+def _print_reports(location: Location, reports: list[RecountReport]) -> None:
+    cells: list[tuple[Any, ...]] = []
+    for report in reports:
+        for state in {**report.counts, **report.drift}:
+            drift = report.drift.get(state, 0)
+            counted = report.counts.get(state, 0)
+            mended = "set right" if drift and report.repaired else "off" if drift else "agrees"
+            cells.append((report.store, state, counted, counted + drift, mended))
+        if report.unknown:
+            cells.append((report.store, "in no state", report.unknown, None, "see: check"))
+    output.print_rows(("store", "state", "counted", "counter", ""), cells, location.text)
