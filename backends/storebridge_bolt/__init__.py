@@ -1,4 +1,6 @@
-"""storebridge's bolt backend: stores in files that Go's bbolt reads and writes.
+"""The bolt backend: stores in a bolt file, in the format of Go's bbolt, and `pybolt`, the engine
+that reads and writes it."""
 
-`storebridge_bolt.pybolt` is the engine behind it and stands on its own.
-"""
+from storebridge_bolt.backend import BoltBackend
+
+backend = BoltBackend()
