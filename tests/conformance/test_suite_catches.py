@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance.saboteurs import CAUGHT_BY
+from tests.conformance.sabotaged import CAUGHT_BY
 
-FILE = Path(__file__).with_name("saboteurs.py")
+FILE = Path(__file__).with_name("sabotaged.py")
 CASES = [(each.__name__, test) for each, tests in CAUGHT_BY.items() for test in tests]
 
 
