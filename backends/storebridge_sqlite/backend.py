@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -33,7 +34,16 @@ class SqliteBackend:
         path = Path(os.path.realpath(target))
         cache = _cache(options.extra)
         prepare(path, options)
-        return SqliteDriver(path, options, cache)
+        driver = SqliteDriver(path, options, cache)
+        try:
+            driver.layout()
+        except BaseException as error:
+            driver.close()
+            if isinstance(error, sqlite3.Error):
+                kind = driver.kind(error) or ErrorKind.OTHER
+                raise DriverError(kind, f"{path}: {error}") from error
+            raise
+        return driver
 
     def shell(self, target: str) -> list[str] | None:
         """The `sqlite3` command."""

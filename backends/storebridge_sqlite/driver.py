@@ -52,7 +52,7 @@ class SqliteDriver:
 
     def create_tables(self, tables: Sequence[Table], layout: int) -> None:
         """Declare tables; make what is missing of them in one transaction."""
-        if not self._options.read_only and self._missing(tables, layout):
+        if not self._options.read_only and not self._is_made(tables, layout):
             self._make(tables, layout)
         self._statements |= {table.name: Statements(table) for table in tables}
 
@@ -172,24 +172,26 @@ class SqliteDriver:
 
     # --- creating ---
 
-    def _missing(self, tables: Sequence[Table], layout: int) -> list[str]:
+    def _is_made(self, tables: Sequence[Table], layout: int) -> bool:
         reader = self._reader()
         try:
-            return missing(reader, tables, layout)
+            in_wal_mode = reader.one("PRAGMA journal_mode") == "wal"
+            return in_wal_mode and not missing(reader, tables, layout)
         finally:
             self._finish_reading(reader)
 
     def _make(self, tables: Sequence[Table], layout: int) -> None:
         writer = self._begin_writing()
-        # Until the file is in WAL mode, readers are in a writer's way.
         try:
+            # Until the file is in WAL mode, readers are in a writer's way.
             writer.execute(f"PRAGMA busy_timeout = {int(self._options.lock_timeout * 1000)}")
             for statement in missing(writer, tables, layout):
                 writer.execute(statement)
             writer.execute("COMMIT")
+            # Only now: the mark is in the file itself, not in a log beside it, from the first.
             writer.execute("PRAGMA journal_mode = WAL").fetchall()
-            writer.execute("PRAGMA busy_timeout = 0")
         finally:
+            writer.execute("PRAGMA busy_timeout = 0")
             self._end(writer)
             self._lock.release()
 
@@ -217,7 +219,11 @@ class SqliteDriver:
         return connections.open_guest(self._path, self._options.lock_timeout, stamp)
 
     def _finish_reading(self, reader: Connection, statement: str = "ROLLBACK") -> None:
-        reader.sqlite.rollback()
+        try:
+            reader.sqlite.rollback()
+        except sqlite3.Error:
+            reader.close()
+            return
         if self._unusable is None and len(self._idle) < _MOST_IDLE:
             self._idle.append(reader)
         else:

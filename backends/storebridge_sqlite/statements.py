@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from operator import ne
-
-from storebridge.driver import Table, Values
+from storebridge.driver import Table
 from storebridge_sqlite.scans import Scans
 from storebridge_sqlite.schema import joined, quoted, unquoted
 
@@ -28,8 +26,8 @@ class Statements:
         self.get = f'SELECT CAST("body" AS BLOB) FROM {name} WHERE {self._where}'
         self.insert = f'INSERT INTO {name} ({joined(fields)}, "body") VALUES ({marks})'
         self.remove = f"DELETE FROM {name} WHERE {self._where}"
-        self.set_body = self.update(())
         self.updates: dict[tuple[bool, ...], str] = {}
+        """By which columns differ: only these are set."""
         self.scans = Scans(table)
         self.unique = {
             _clash_message(table, index.fields): index.name
@@ -37,22 +35,13 @@ class Statements:
             if index.unique
         }
 
-    def changed(self, old_values: Values, values: Values) -> tuple[bool, ...]:
-        """Which columns differ."""
-        return tuple(map(ne, old_values, values))
-
     def update_changed(self, changed: tuple[bool, ...]) -> str:
-        """The UPDATE of the columns that differ, and the body."""
-        sql = self.updates.get(changed)
-        if sql is None:
-            names = [name for name, differs in zip(self.columns, changed, strict=True) if differs]
-            sql = self.updates[changed] = self.update(tuple(names))
+        """The UPDATE of the columns that differ, and of the body."""
+        names = [name for name, differs in zip(self.columns, changed, strict=True) if differs]
+        assignments = "".join(f"{quoted(name)} = ?, " for name in names)
+        sql = f'{self._update}{assignments}"body" = {_BODY} WHERE {self._where}'
+        self.updates[changed] = sql
         return sql
-
-    def update(self, columns: tuple[str, ...]) -> str:
-        """The UPDATE of these columns and the body."""
-        assignments = "".join(f"{quoted(name)} = ?, " for name in columns)
-        return f'{self._update}{assignments}"body" = {_BODY} WHERE {self._where}'
 
 
 def _clash_message(table: Table, fields: tuple[str, ...]) -> str:

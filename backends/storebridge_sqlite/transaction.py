@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from itertools import compress
+from operator import ne
 from typing import Any, NoReturn
 
 from storebridge.driver import Fault, Key, Position, Range, Rows, UniqueClash, Values, ValuesOf
@@ -17,10 +18,9 @@ from storebridge_sqlite.connection import Connection
 from storebridge_sqlite.errors import is_missing_table
 from storebridge_sqlite.statements import Statements
 
-_TALLY = (
-    "INSERT INTO storebridge (name, value) VALUES (?, ?)"
-    " ON CONFLICT (name) DO UPDATE SET value = value + excluded.value RETURNING value"
-)
+_NUMBER = "SELECT value FROM storebridge WHERE name = ?"
+_ADD_NUMBER = "INSERT INTO storebridge (value, name) VALUES (?, ?)"
+_SET_NUMBER = "UPDATE storebridge SET value = ? WHERE name = ?"
 _TOTALS = "SELECT name, value FROM storebridge WHERE name >= ? AND substr(name, 1, ?) = ?"
 
 
@@ -70,14 +70,10 @@ class SqliteTransaction:
         costs even where it does not change it.
         """
         statements = self._statements[table]
-        if values == old_values:
-            self._execute(statements.set_body, (body, *key))
-            return
-        changed = statements.changed(old_values, values)
+        changed = tuple(map(ne, old_values, values))
+        sql = statements.updates.get(changed) or statements.update_changed(changed)
         try:
-            self._execute(
-                statements.update_changed(changed), (*compress(values, changed), body, *key)
-            )
+            self._execute(sql, (*compress(values, changed), body, *key))
         except sqlite3.IntegrityError as error:
             _raise_clash(statements, error)
 
@@ -105,11 +101,16 @@ class SqliteTransaction:
         return found[0][0] if found else 0
 
     def tally(self, deltas: Mapping[str, int]) -> dict[str, int]:
-        """Add to named integers."""
+        """Add to named integers. A SELECT and an UPDATE: an upsert that returns the value costs
+        half as much again.
+        """
         execute = self._execute
-        return {
-            name: execute(_TALLY, (name, delta)).fetchall()[0][0] for name, delta in deltas.items()
-        }
+        values = {}
+        for name, delta in deltas.items():
+            row = execute(_NUMBER, (name,)).fetchone()
+            values[name] = delta if row is None else row[0] + delta
+            execute(_ADD_NUMBER if row is None else _SET_NUMBER, (values[name], name))
+        return values
 
     def totals(self, prefix: str) -> dict[str, int]:
         """The named integers of a prefix."""
