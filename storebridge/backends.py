@@ -56,11 +56,16 @@ def backend_named(name: str) -> Backend:
 
 
 def _import(name: str, builtin: Builtin) -> Backend:
+    how = f"pip install 'storebridge[{builtin.extra}]'" if builtin.extra else "upgrade storebridge"
     try:
-        return cast(Backend, importlib.import_module(builtin.module).backend)
+        module = importlib.import_module(builtin.module)
     except ImportError as error:
-        how = f"pip install 'storebridge[{builtin.extra}]'" if builtin.extra else str(error)
         raise BackendUnavailableError(f"the {name} backend is not installed: {how}") from error
+    # A package may be there for its engine alone, before it is a backend.
+    backend = getattr(module, "backend", None)
+    if backend is None:
+        raise BackendUnavailableError(f"{builtin.module} is no backend yet: {how}")
+    return cast(Backend, backend)
 
 
 def _third_party() -> Iterator[Backend]:
