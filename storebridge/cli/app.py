@@ -11,6 +11,7 @@ import click
 
 import storebridge
 from storebridge.cli import contents, database, mending, overview
+from storebridge.cli.bolt import bolt
 from storebridge.cli.demo.command import demo
 from storebridge.cli.failures import report
 from storebridge.cli.recordcommands import executions, jobs
@@ -27,6 +28,7 @@ SECTIONS: dict[str, tuple[click.Command, ...]] = {
     ),
     "What is in them": (database.tables, contents.keys, contents.get, database.shell),
     "Records": (jobs, executions),
+    "Bolt files": (bolt,),
 }
 
 
