@@ -156,11 +156,13 @@ def _count(transaction: Transaction, table: str) -> int:
 
 
 def _print_stats(figures: dict[str, Any]) -> None:
-    for name, store in figures["stores"].items():
-        states = {state or "records": n for state, n in store["states"].items() if n}
-        output.print_rows(
-            ("store", "state", "records"), [(name, state, n) for state, n in states.items()]
-        )
+    states = [
+        (name, state, n)
+        for name, store in figures["stores"].items()
+        for state, n in store["states"].items()
+        if n
+    ]
+    output.print_rows(("store", "state", "records"), states)
     tables = {t: m for store in figures["stores"].values() for t, m in store["tables"].items()}
     output.print_rows(
         ("table", "entries", "bytes"),

@@ -35,6 +35,9 @@ def report(error: BaseException, *, show_traceback: bool) -> int:
         return PIPE_CLOSED
     if isinstance(error, KeyboardInterrupt | click.Abort):
         return INTERRUPTED
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message(), err=True)
+        return USAGE
     if show_traceback:
         traceback.print_exception(error)
     say(_words(error))

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # Control characters, and those that turn the direction of writing round.
 _unfit = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _SHORT = 12
+_UNBROKEN = 34
+"""Cells up to this length are not broken into lines; an id has it."""
 
 
 def on_terminal() -> bool:
@@ -64,35 +66,41 @@ def print_rows(headers: Sequence[str], rows: Iterable[Sequence[Any]], title: str
         for row in rows:
             click.echo("\t".join(plain(value) for value in row))
         return
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(plain(title)) if title else None, title_justify="left")
+    if title:
+        click.echo(click.style(plain(title), bold=True))
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     shown = [[plain(value) for value in row] for row in rows]
     for column, header in enumerate(headers):
-        numeric = bool(shown) and all(_is_number(row[column]) for row in shown)
-        table.add_column(header, justify="right" if numeric else "left", overflow="fold")
+        cells = [row[column] for row in shown]
+        table.add_column(
+            header,
+            justify="right" if any(map(_is_number, cells)) else "left",
+            overflow="fold",
+            no_wrap=max(map(len, cells), default=0) <= _UNBROKEN,
+        )
     for cells in shown:
         table.add_row(*(Text(cell) for cell in cells))
     console().print(table)
 
 
-def print_facts(facts: Iterable[tuple[str, Any]], title: str = "") -> None:
+def print_facts(facts: Iterable[tuple[str, Any]]) -> None:
     """Names and values: aligned on a terminal, else separated by a tab."""
     shown = [(name, plain(value)) for name, value in facts]
     if not on_terminal():
         for name, value in shown:
             click.echo(f"{name}\t{value}")
         return
-    if title:
-        click.echo(click.style(plain(title), bold=True))
     width = max((len(name) for name, _ in shown), default=0)
     for name, value in shown:
         click.echo(f"  {name:<{width}}  {value}")
 
 
 def _is_number(text: str) -> bool:
-    return text.removeprefix("-").replace(",", "").isdecimal() or text == "-"
+    return text.removeprefix("-").isdecimal()
 
 
 def console(*, stderr: bool = False) -> Console:

@@ -78,12 +78,13 @@ def new_location(name: str, folder: Path, stem: str) -> str:
 
 def _row(backend: dict[str, Any]) -> tuple[Any, ...]:
     survives = backend.get("persistent")
+    works = "yes" if backend["works"] else "no" if backend["installed"] else "not installed"
     return (
         backend["name"],
-        "yes" if backend["works"] else "no",
+        works,
         backend["extra"],
         backend.get("durability"),
         backend.get("processes"),
         None if survives is None else "a restart" if survives else "nothing",
-        backend.get("note"),
+        backend.get("note") if backend["installed"] else None,
     )

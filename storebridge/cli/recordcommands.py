@@ -97,7 +97,9 @@ def _list_jobs(where: Where, as_json: bool, type_: tuple[str, ...], **query: Any
 @_state_option(EXECUTIONS)
 @click.option("--job", metavar="ID", help="Attempts to run this job.")
 @click.option("--node", "node_id", multiple=True, metavar="NODE", help="On this node.")
-@click.option("--orphans", is_flag=True, help="Only those whose owner is gone (see NODE_ID).")
+@click.option(
+    "--orphans", is_flag=True, help="Only those whose owner, on --node or NODE_ID, is gone."
+)
 @_list_options
 def _list_executions(
     where: Where, as_json: bool, job: str | None, orphans: bool, **query: Any
@@ -111,7 +113,7 @@ def _list_executions(
       NODE_ID=pi4 storebridge executions list --orphans
     """
     if orphans:
-        records.list_orphans(where, as_json)
+        records.list_orphans(where, as_json, query["node_id"])
         return
     job_id = records.job_prefix_resolved(where, job)
     records.list_records(EXECUTIONS, where, as_json, job_id=job_id, **query)

@@ -258,9 +258,10 @@ def job_prefix_resolved(where: Where, job_id: str | None) -> str | None:
             return job_id
 
 
-def list_orphans(where: Where, as_json: bool) -> None:
-    """Print the executions whose owner is gone."""
+def list_orphans(where: Where, as_json: bool, nodes: tuple[str, ...]) -> None:
+    """Print the executions whose owner is gone; only the processes of this machine can be seen."""
+    named = nodes or (node_id_from_environment(prefix=where.env_prefix),)
     with opened(EXECUTIONS, where) as store:
         assert isinstance(store, ExecutionStore)
-        orphans = store.orphans(node_id_from_environment(prefix=where.env_prefix))
+        orphans = [orphan for node in named for orphan in store.orphans(node)]
         print_records(EXECUTIONS, store, orphans, as_json)
