@@ -15,6 +15,7 @@ from .cursor import Cursor
 from .errors import (
     BucketExistsError,
     BucketNotFoundError,
+    CorruptError,
     IncompatibleValueError,
     InvalidKeyError,
     ReadOnlyError,
@@ -41,6 +42,7 @@ class Bucket:
     """
 
     __slots__ = (
+        "_above",
         "_changes",
         "_children",
         "_committed_sequence",
@@ -55,8 +57,15 @@ class Bucket:
         "fill_percent",
     )
 
-    def __init__(self, tx: Tx, tree: PagedTree | InlineTree, sequence: int) -> None:
+    def __init__(
+        self,
+        tx: Tx,
+        tree: PagedTree | InlineTree,
+        sequence: int,
+        above: tuple[int, ...] = (),
+    ) -> None:
         self._tx = tx
+        self._above = above  # the root pages of the buckets that this one lies in
         self._tree = tree
         self._sequence = self._committed_sequence = sequence
         self._live = True
@@ -329,9 +338,17 @@ class Bucket:
             if value.__class__ is not BucketValue:
                 return None
             assert value is not None
-            tree, sequence = open_tree(self._tx._pages, value)
-            child = self._children[name] = Bucket(self._tx, tree, sequence)
+            child = self._children[name] = self._open(name, value)
         return child
+
+    def _open(self, name: bytes, value: bytes) -> Bucket:
+        tree, sequence = open_tree(self._tx._pages, value)
+        if isinstance(self._tree, InlineTree):
+            return Bucket(self._tx, tree, sequence, self._above)
+        above = (*self._above, self._tree.root)
+        if isinstance(tree, PagedTree) and tree.root in above:
+            raise CorruptError(f"bucket {name!r} lies in itself, by page {tree.root}")
+        return Bucket(self._tx, tree, sequence, above)
 
     def _leaf(self, at: bytes | None, reverse: bool) -> Leaf:
         """A leaf of the committed tree, with this transaction's changes to what it may hold."""

@@ -10,7 +10,9 @@ from contextlib import suppress
 from .bucket import Bucket
 from .datafile import sync_folder
 from .db import DB
+from .errors import CorruptError
 from .page import MAX_NEW_PAGE_SIZE, BucketValue
+from .tree import PagedTree
 from .tx import Tx
 
 _Step = tuple[tuple[bytes, ...], bytes, bytes | None, int]  # path, key, value or bucket, sequence
@@ -69,7 +71,7 @@ def _copy(source: Tx, target: DB, tx_max_size: int) -> None:
     tx = target.update()
     try:
         size = 0
-        for path, key, value, sequence in _walk(source._root, ()):
+        for path, key, value, sequence in _walk(source._root, (), set()):
             step = len(key) + len(value or b"")
             if size + step > tx_max_size > 0:
                 tx.commit()
@@ -88,8 +90,12 @@ def _copy(source: Tx, target: DB, tx_max_size: int) -> None:
         tx.rollback()
 
 
-def _walk(bucket: Bucket, path: tuple[bytes, ...]) -> Iterator[_Step]:
+def _walk(bucket: Bucket, path: tuple[bytes, ...], seen: set[int]) -> Iterator[_Step]:
     """Every entry, each bucket before what it holds."""
+    if isinstance(bucket._tree, PagedTree):
+        if bucket._tree.root in seen:
+            raise CorruptError(f"page {bucket._tree.root} is the root of two buckets")
+        seen.add(bucket._tree.root)
     at: bytes | None = None
     while True:
         leaf = bucket._leaf(at, False)
@@ -97,7 +103,7 @@ def _walk(bucket: Bucket, path: tuple[bytes, ...]) -> Iterator[_Step]:
             if type(value) is BucketValue:
                 child = bucket.bucket(key)
                 yield path, key, None, child.sequence
-                yield from _walk(child, (*path, key))
+                yield from _walk(child, (*path, key), seen)
                 del bucket._children[key]  # there may be many
             else:
                 yield path, key, value, 0

@@ -24,7 +24,7 @@ from .compact import compact as compact_file
 from .db import DB
 from .errors import BoltError, CorruptError
 from .gotext import FORMATS, format_bytes, json_string, quote
-from .render_page import page_lines, read_file_facts
+from .render_page import page_count, page_lines
 from .stats import BucketOutline, BucketStats, bucket_stats, list_pages, outline
 from .tx import Tx
 
@@ -237,11 +237,11 @@ def page(
     if not every and not numbers:
         raise _Failure("page id required")
     with open(path, "rb") as file:
-        _, high_water = read_file_facts(file)
+        count = page_count(file)
         waiting = iter(numbers)
         number = 0 if every else next(waiting, None)
         first = True
-        while number is not None and not (every and number >= high_water):
+        while number is not None and not (every and number >= count):
             if not first:
                 out.write(_RULE)
             first = False

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import BinaryIO
 
 from .errors import CorruptError, InvalidFileError
 from .freelist import freelist_ids
 from .gotext import format_bytes, is_printable, quote
-from .meta import META_END, meta_fields
+from .meta import META_END, is_page_size, meta_fields
 from .page import (
     BRANCH,
     FREELIST,
@@ -30,7 +31,15 @@ def read_file_facts(file: BinaryIO) -> tuple[int, int]:
     if len(head) < META_END:
         raise InvalidFileError("the file is too short for a meta page")
     fields = meta_fields(head)
+    if not is_page_size(fields.page_size):
+        raise InvalidFileError(f"a meta page names an impossible page size, {fields.page_size}")
     return fields.page_size, fields.high_water
+
+
+def page_count(file: BinaryIO) -> int:
+    """The pages to show of a file: all that are used, as far as they are there."""
+    size, high_water = read_file_facts(file)
+    return min(high_water, -(-os.fstat(file.fileno()).st_size // size))
 
 
 def page_lines(file: BinaryIO, number: int, form: str) -> tuple[int, Iterator[bytes]]:
@@ -54,11 +63,11 @@ def page_lines(file: BinaryIO, number: int, form: str) -> tuple[int, Iterator[by
 
 
 def _read(file: BinaryIO, offset: int, size: int) -> bytes:
-    file.seek(offset)
-    content = file.read(size)
-    if len(content) < size:
+    # What a damaged page asks for may be more than fits in memory.
+    if offset + size > os.fstat(file.fileno()).st_size:
         raise EOFError("EOF")
-    return content
+    file.seek(offset)
+    return file.read(size)
 
 
 def _lines(content: bytes, flags: int, count: int, overflow: int, form: str) -> Iterator[bytes]:

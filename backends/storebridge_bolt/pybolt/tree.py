@@ -79,6 +79,8 @@ class Pages:
             raise CorruptError(f"page {page} says that it is page {found}")
         if page + overflow >= self.high_water:
             raise CorruptError(f"page {page} reaches {overflow} pages on, beyond the file's end")
+        if flags <= LEAF and count * ELEMENT_SIZE >= (overflow + 1) * self.page_size:
+            raise CorruptError(f"page {page} cannot hold {count} elements")
         return flags, count, overflow
 
     def content(self, page: int, overflow: int) -> bytes:
@@ -182,8 +184,6 @@ class PagedTree:
         start = page * pages.page_size
         end = start + (overflow + 1) * pages.page_size
         first = start + HEADER_SIZE
-        if first + count * ELEMENT_SIZE > end:
-            raise CorruptError(f"page {page} cannot hold {count} elements")
         low, high = 0, count
         while low < high:
             middle = (low + high) >> 1

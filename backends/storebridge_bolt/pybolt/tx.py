@@ -192,7 +192,7 @@ class Tx:
         waiting = [tree]
         while waiting:
             tree = waiting.pop()
-            if isinstance(tree, InlineTree):
+            if isinstance(tree, InlineTree) or tree.root in self._dropped:
                 continue
             for page, flags, count, overflow, _ in self._pages.tree_pages(tree.root):
                 self._dropped.update(range(page, page + overflow + 1))
