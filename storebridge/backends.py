@@ -56,16 +56,22 @@ def backend_named(name: str) -> Backend:
 
 
 def _import(name: str, builtin: Builtin) -> Backend:
-    how = f"pip install 'storebridge[{builtin.extra}]'" if builtin.extra else "upgrade storebridge"
     try:
         module = importlib.import_module(builtin.module)
     except ImportError as error:
-        raise BackendUnavailableError(f"the {name} backend is not installed: {how}") from error
+        raise unavailable(name, error) from error
     # A package may be there for its engine alone, before it is a backend.
     backend = getattr(module, "backend", None)
     if backend is None:
-        raise BackendUnavailableError(f"{builtin.module} is no backend yet: {how}")
+        raise BackendUnavailableError(f"{builtin.module} is no backend yet: upgrade storebridge")
     return cast(Backend, backend)
+
+
+def unavailable(name: str, error: ImportError) -> BackendUnavailableError:
+    """What to say where a backend, or the engine that it imports when it opens, is missing."""
+    builtin = BUILTIN.get(name)
+    how = f"pip install 'storebridge[{builtin.extra}]'" if builtin and builtin.extra else str(error)
+    return BackendUnavailableError(f"the {name} backend is not installed: {how}")
 
 
 def _third_party() -> Iterator[Backend]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import RLock
 
 from storebridge import meta, times
+from storebridge.backends import unavailable
 from storebridge.configuration import location_from_environment
 from storebridge.database import Database, translated
 from storebridge.driver import Driver, DriverError
@@ -144,6 +145,9 @@ def _open(location: Location, clock: Callable[[], datetime]) -> Database:
 def _open_driver(location: Location) -> Driver:
     try:
         return location.backend.open(location.target, location.options)
+    except ImportError as error:
+        # A backend recognises its files without its engine, and imports that only here.
+        raise unavailable(location.backend.name, error) from error
     except DriverError as error:
         ours = translated(error, error.kind, location.text)
         assert ours is not None
