@@ -49,6 +49,7 @@ from storebridge.transaction import SEQUENCE, Mark, Unit
 logger = logging.getLogger("storebridge")
 _SLOW = 1.0
 _WAITED = 0.001
+_READ_ATTEMPTS = 5
 _EVENT_PAGE = 500
 T = TypeVar("T")
 
@@ -380,21 +381,32 @@ class Database:
             finally:
                 transaction.rollback()
         except Exception as error:
+            if self._was_overtaken(error):
+                return self.read(_get, table, key)
             self._raise(error)
 
     def read(self, operation: Callable[..., T], *args: Any) -> T:
         """Run `operation(transaction, *args)` on one consistent view."""
-        try:
-            shared = self._shared_reader()
-            if shared is not None:
-                return operation(shared, *args)
-            transaction = self.driver.begin(False)
+        attempts = _READ_ATTEMPTS
+        while True:
             try:
-                return operation(transaction, *args)
-            finally:
-                transaction.rollback()
-        except Exception as error:
-            self._raise(error)
+                shared = self._shared_reader()
+                if shared is not None:
+                    return operation(shared, *args)
+                transaction = self.driver.begin(False)
+                try:
+                    return operation(transaction, *args)
+                finally:
+                    transaction.rollback()
+            except Exception as error:
+                attempts -= 1
+                if not attempts or not self._was_overtaken(error):
+                    self._raise(error)
+
+    def _was_overtaken(self, error: Exception) -> bool:
+        """Whether a writer took away the view of a reader that could not lock it, and the reader
+        may simply look again. Inside a snapshot the caller has to know."""
+        return self.driver.kind(error) is ErrorKind.CONFLICT and self._shared_reader() is None
 
     def iterate(self, operation: Callable[..., Iterator[T]], *args: Any) -> Iterator[T]:
         """Yield from `operation(transaction, *args)`; the view stays open until the last item."""
@@ -564,6 +576,10 @@ class TransactionBlock:
             self._database.rollback(unit)
         else:
             self._database.commit(unit)
+
+
+def _get(transaction: Transaction, table: str, key: Key) -> bytes | None:
+    return transaction.get(table, key)
 
 
 def _sequence(transaction: Transaction) -> int:
