@@ -39,6 +39,8 @@ class Requirement(NamedTuple):
 
 def parse_selector(text: str) -> tuple[Requirement, ...]:
     """The conditions of a selector, all of which are to be met. InvalidQueryError if malformed."""
+    if not isinstance(text, str):
+        raise InvalidQueryError(f"label selector: expected text, got {type(text).__name__}")
     if not text.strip():
         return ()
     parts = [_requirement(part.strip()) for part in _comma_outside_brackets.split(text)]

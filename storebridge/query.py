@@ -8,13 +8,15 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import pairwise
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
-from storebridge.driver import Position, Range, Transaction
+from storebridge.canonical import MAX_INTEGER, MIN_INTEGER
+from storebridge.driver import Key, Position, Range, Rows, Transaction
 from storebridge.errors import CorruptStoreError, InvalidQueryError
 from storebridge.labels import Requirement
 from storebridge.record import Codec, Record
-from storebridge.spec import StoreLayout
+from storebridge.spec import StoreLayout, label_time
 from storebridge.times import microseconds
 
 R = TypeVar("R", bound=Record)
@@ -57,7 +59,9 @@ class Query:
 
     def digest(self) -> int:
         """Tells this query's cursors from others'."""
-        return zlib.crc32(repr((dict(self.filters), *self.__dict__.items())).encode())
+        filters = sorted((name, sorted(values)) for name, values in self.filters.items())
+        rest = (v for name, v in self.__dict__.items() if name != "filters")
+        return zlib.crc32(repr((filters, *rest)).encode())
 
 
 class _Source(NamedTuple):
@@ -73,6 +77,7 @@ class Plan(Generic[R]):
 
     def __init__(self, query: Query, layout: StoreLayout, codec: Codec[R]) -> None:
         self._query = query
+        self._digest = zlib.crc32(layout.name.encode(), query.digest())
         self._table = layout.record.name
         self._decode = codec.decode
         self._tests: list[Callable[[R], bool]] = []
@@ -180,19 +185,19 @@ class Plan(Generic[R]):
         streams = [
             _Stream(self, transaction, source, share, after, page) for source in self._sources
         ]
-        reverse = self._query.descending
-        while len(page.records) < limit:
-            heads = [stream for stream in streams if stream.head() is not None]
+        nearest = max if self._query.descending else min
+        while True:
+            heads = [(order, n) for n, s in enumerate(streams) if (order := s.head()) is not None]
             if not heads:
                 return page
-            first = (max if reverse else min)(heads, key=_order_of_head)
-            record = first.take()
-            if record is not None:
+            if len(page.records) >= limit:
+                assert after is not None
+                page.cursor = self._encode_cursor(after)
+                return page
+            after, first = nearest(heads)
+            record = streams[first].take()
+            if record is not None and self.passes(record):
                 page.records.append(record)
-            after = _progress(after, first.taken, reverse)
-        if any(stream.head() is not None for stream in streams) and after is not None:
-            page.cursor = self._encode_cursor(after)
-        return page
 
     def _take(
         self, transaction: Transaction, source: _Source, key: Any, body: bytes, page: Page[R]
@@ -206,7 +211,7 @@ class Plan(Generic[R]):
     ) -> R | None:
         """The record of a row; None, and its id noted, if it cannot be read."""
         record_id = key[-1]
-        if source.table != self._table:
+        if self.is_label(source):
             found = transaction.get(self._table, (record_id,))
             if found is None:
                 return None  # a label left behind; `check` reports it
@@ -214,12 +219,17 @@ class Plan(Generic[R]):
         try:
             return self._decode(body)
         except CorruptStoreError:
-            page.quarantined.append(record_id)
+            if record_id not in page.quarantined:
+                page.quarantined.append(record_id)
             return None
 
     def passes(self, record: R) -> bool:
         """Whether the record meets what the index has not answered."""
         return all(test(record) for test in self._tests)
+
+    def is_label(self, source: _Source) -> bool:
+        """Whether the rows of a source are labels."""
+        return source.table != self._table
 
     @property
     def range(self) -> Range:
@@ -229,19 +239,36 @@ class Plan(Generic[R]):
     # --- cursors ---
 
     def _encode_cursor(self, position: Position) -> str:
-        text = json.dumps([self._query.digest(), *position], separators=(",", ":"))
+        text = json.dumps([self._digest, *position], separators=(",", ":"))
         return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
     def _decode_cursor(self, cursor: str) -> Position:
         try:
             padded = cursor + "=" * (-len(cursor) % 4)
             digest, *position = json.loads(base64.urlsafe_b64decode(padded))
-            valid = digest == self._query.digest() and all(type(p) in (str, int) for p in position)
-        except (ValueError, TypeError):
+            valid = digest == self._digest and self._is_position(position)
+        except (ValueError, TypeError, RecursionError):
             valid = False
         if not valid:
             raise InvalidQueryError("the cursor belongs to another query, or is none")
         return tuple(position)
+
+    def _is_position(self, position: list[Any]) -> bool:
+        kinds: list[type] = [str] if self._query.sort == "id" else [int, str]
+        if self._sources[0].by == "label":
+            kinds.append(str)
+        return [type(part) for part in position] == kinds and all(
+            type(part) is str or MIN_INTEGER <= part <= MAX_INTEGER for part in position
+        )
+
+
+class _Item(NamedTuple, Generic[R]):
+    """A row of a source. Of a label's row the record is not read before it is wanted."""
+
+    order: Position
+    key: Key
+    body: bytes
+    record: R | None
 
 
 class _Stream(Generic[R]):
@@ -261,48 +288,75 @@ class _Stream(Generic[R]):
         self._source = source
         self._share = share
         self._page = page
-        self._position = None if after is None else source.prefix + after
+        self._after = after
         self._ended = False
-        self._ready: list[R] = []
-        self.taken: Position = ()
+        self._ready: list[_Item[R]] = []
 
-    def head(self) -> R | None:
+    def head(self) -> Position | None:
+        """Time and id of the next record; None at the end."""
         while not self._ready and not self._ended:
             self._read()
-        return self._ready[-1] if self._ready else None
-
-    def _read(self) -> None:
-        part = self._plan.range._replace(
-            by=self._source.by,
-            prefix=self._source.prefix,
-            after=self._position,
-            limit=self._share,
-        )
-        rows, self._position = self._transaction.scan(self._source.table, part)
-        self._ended = self._position is None
-        for key, body in rows:
-            record = self._plan.read_row(self._transaction, self._source, key, body, self._page)
-            if record is not None:
-                self._ready.append(record)
-        self._ready.reverse()
+        return self._ready[-1].order if self._ready else None
 
     def take(self) -> R | None:
-        record = self._ready.pop()
-        self.taken = (microseconds(record.created_at), record.id)
-        return record if self._plan.passes(record) else None
+        """The next record; None if it cannot be read."""
+        item = self._ready.pop()
+        if item.record is not None:
+            return item.record
+        return self._plan.read_row(self._transaction, self._source, item.key, item.body, self._page)
 
+    def _read(self) -> None:
+        rows, end = self._scan(self._after, self._share)
+        items = [item for row in rows if (item := self._item(*row)) is not None]
+        if not self._in_order(items, end):
+            items = self._read_one_by_one(len(rows))
+        self._after, self._ended = end, end is None
+        self._ready = items[::-1]
 
-def _order_of_head(stream: _Stream[Any]) -> tuple[datetime, str]:
-    record = stream.head()
-    assert record is not None
-    return record.created_at, record.id
+    def _scan(self, after: Position | None, limit: int) -> tuple[Rows, Position | None]:
+        source = self._source
+        position = None if after is None else source.prefix + after
+        part = self._plan.range._replace(
+            by=source.by, prefix=source.prefix, after=position, limit=limit
+        )
+        rows, end = self._transaction.scan(source.table, part)
+        return rows, None if end is None else end[len(source.prefix) :]
 
+    def _item(self, key: Key, body: bytes) -> _Item[R] | None:
+        if self._plan.is_label(self._source):
+            order = (label_time(body), key[-1])
+            return _Item(order, key, body, None)
+        record = self._plan.read_row(self._transaction, self._source, key, body, self._page)
+        if record is None:
+            return None
+        return _Item((microseconds(record.created_at), record.id), key, body, record)
 
-def _progress(before: Position | None, taken: Position, reverse: bool) -> Position:
-    """Never back: a time column edited by hand must not make pages repeat for ever."""
-    if before is None:
-        return taken
-    return min(before, taken) if reverse else max(before, taken)
+    def _in_order(self, items: list[_Item[R]], end: Position | None) -> bool:
+        orders = [item.order for item in items]
+        if self._plan.range.reverse:
+            orders.reverse()
+        first, last = (end, self._after) if self._plan.range.reverse else (self._after, end)
+        return (
+            all(before < behind for before, behind in pairwise(orders))
+            and (first is None or not orders or first <= orders[0])
+            and (last is None or not orders or orders[-1] <= last)
+            and self._after not in orders
+        )
+
+    def _read_one_by_one(self, count: int) -> list[_Item[R]]:
+        """A time column edited by hand puts a row where its body does not belong. Then the index
+        says where each is: else the merge would pass over others, or never end."""
+        items = []
+        after = self._after
+        for _ in range(count):
+            rows, after = self._scan(after, 1)
+            for row in rows:
+                if (item := self._item(*row)) is not None:
+                    items.append(item._replace(order=after or self._behind_all()))
+        return items
+
+    def _behind_all(self) -> Position:
+        return (MIN_INTEGER if self._plan.range.reverse else MAX_INTEGER, "")
 
 
 def layout_filters(layout: StoreLayout) -> list[str]:

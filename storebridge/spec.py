@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from msgspec import inspect
 
+from storebridge.canonical import MIN_INTEGER
 from storebridge.driver import Field, Index, Key, Table, Values, ValuesOf, View
 from storebridge.errors import ConfigurationError, InvalidRecordError
 from storebridge.limits import MAX_ID, MAX_INDEXED, check_integer, check_text
@@ -218,10 +219,22 @@ def check_labels(labels: Mapping[str, str]) -> None:
         check_text(f"label {label}", value, MAX_ID)
 
 
+class _LabelBody(msgspec.Struct):
+    created_at: datetime
+
+
 def label_entry(created_at: datetime) -> tuple[Values, bytes]:
     """Values and body of a label's entry: labelled records are found in order of creation."""
     body = msgspec.json.encode({"created_at": rfc3339(created_at)})
     return (microseconds(created_at),), body
+
+
+def label_time(body: bytes) -> int:
+    """When the record of a label's entry was created; the beginning of time if a hand broke it."""
+    try:
+        return microseconds(msgspec.json.decode(body, type=_LabelBody).created_at)
+    except (msgspec.MsgspecError, UnicodeDecodeError, TypeError):
+        return MIN_INTEGER
 
 
 def values_from_body(table: Table) -> ValuesOf:

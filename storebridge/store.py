@@ -138,7 +138,7 @@ class RecordStore(Generic[R]):
 
     def get_unique(self, **fields: Any) -> R:
         """The record with these unique fields, such as `namespace` and `name` of a job."""
-        if set(fields) != set(self.spec.unique):
+        if not fields or set(fields) != set(self.spec.unique):
             raise InvalidQueryError(f"unique fields are {', '.join(self.spec.unique) or 'none'}")
         columns = {column.name: column for column in self.layout.record.columns}
         prefix = tuple(
