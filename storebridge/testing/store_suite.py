@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from storebridge.testing.harness import BackendHarness
 from storebridge.testing.stores.eventing import EventTests
+from storebridge.testing.stores.finding import FindTests
+from storebridge.testing.stores.reading import ReadingTests
 from storebridge.testing.stores.records import RecordTests
 from storebridge.testing.stores.transactions import StoreTransactionTests
 
@@ -17,5 +19,7 @@ class StoreConformance(
     RecordTests,
     StoreTransactionTests,
     EventTests,
+    FindTests,
+    ReadingTests,
 ):
     """Every promise of stores and of the database that hosts them, tested."""

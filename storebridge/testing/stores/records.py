@@ -255,7 +255,7 @@ class RecordTests(StoreTests):
             {"states": ["Pending", "Pnding"]},
         ):
             with pytest.raises(InvalidRecordError, match="state"):
-                jobs.update("j", priority=1, expect=Expect(**fields))  # type: ignore[arg-type]
+                jobs.update("j", priority=1, expect=Expect(**fields))
         assert jobs.get("j").revision == 1
 
     def test_delete(self, jobs: JobStore) -> None:
