@@ -95,12 +95,15 @@ def name_of_existing(path: Path) -> str | None:
     head = _head(path)
     if not head and (not path.is_dir() or not any(path.iterdir())):
         return None
-    for name, recognises in _RECOGNISERS.items():
+    for name, recognises in _BY_MAGIC.items():
         if recognises(path, head):
             return name
     for backend in _third_party():
         if backend.recognises(path, head):
             return backend.name
+    # Last: whatever else starts as a JSON object looks like it.
+    if _is_tinydb(head):
+        return "tinydb"
     raise ForeignFileError(f"{path}: not a database of any known backend")
 
 
@@ -140,7 +143,7 @@ def _is_bolt(path: Path, head: bytes) -> bool:
     return _magic(head) == 0xED0CDAED
 
 
-def _is_tinydb(path: Path, head: bytes) -> bool:
+def _is_tinydb(head: bytes) -> bool:
     text = head.lstrip()
     return text.startswith(b"{") and text[1:].lstrip()[:1] in (b'"', b"}")
 
@@ -150,4 +153,4 @@ def _magic(head: bytes) -> int:
     return int(struct.unpack_from("=I", head, 16)[0]) if len(head) >= 20 else 0
 
 
-_RECOGNISERS = {"sqlite": _is_sqlite, "lmdb": _is_lmdb, "bolt": _is_bolt, "tinydb": _is_tinydb}
+_BY_MAGIC = {"sqlite": _is_sqlite, "lmdb": _is_lmdb, "bolt": _is_bolt}
