@@ -20,6 +20,7 @@ from storebridge.errors import InvalidRecordError
 
 MAX_INTEGER = 2**63 - 1
 MIN_INTEGER = -(2**63)
+MAX_DEPTH = 100
 
 encoder = msgspec.json.Encoder(order="deterministic")
 _decode = msgspec.json.Decoder().decode
@@ -27,6 +28,8 @@ _encode = encoder.encode
 _DIGITS_TO_ZERO = bytes.maketrans(b"123456789", b"000000000")
 _NINETEEN_DIGITS = b"0" * 19
 _BEFORE_NUMBER = frozenset((b"", b":", b"[", b",", b" ", b"\n", b"\t", b"\r"))
+_strings = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_brackets = re.compile(rb"[\[\]{}]").findall
 _not_a_digit = re.compile(b"[^0]").search
 
 
@@ -40,17 +43,23 @@ def to_json(value: Any) -> Raw:
 
 
 def from_json(raw: Raw | bytes) -> Any:
-    """The value of JSON text, such as a record's `spec`."""
-    return _decode(raw)
+    """The value of JSON text, such as a record's `spec`. InvalidRecordError if it is not JSON."""
+    try:
+        return _decode(raw)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRecordError(f"not JSON: {reason(error)}") from None
 
 
 def canonical_bytes(value: Any) -> bytes:
     """As `to_json`, in bytes."""
     try:
         encoded = _encode(value)
+        _check_depth(encoded)
         decoded = _decode(encoded)
-    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
-        raise InvalidRecordError(f"not JSON: {_reason(error)}") from None
+    except InvalidRecordError:
+        raise
+    except (TypeError, ValueError, ArithmeticError, RecursionError) as error:
+        raise InvalidRecordError(f"not JSON: {reason(error)}") from None
     # One comparison in C finds what does not come back as it went in; the slow walk says what.
     if decoded != value or _maybe_too_long(encoded):
         _check(value, "$")
@@ -61,10 +70,11 @@ def canonical_raw(raw: Raw | bytes | str) -> bytes:
     """Canonical bytes of JSON text that somebody else wrote. InvalidRecordError if it is not JSON,
     names a member twice, or holds a number out of range."""
     text = raw.encode("utf-8", "surrogatepass") if isinstance(raw, str) else bytes(raw)
+    _check_depth(text)
     try:
         encoded = _encode(_decode(text))
     except (ValueError, RecursionError, msgspec.MsgspecError) as error:
-        raise InvalidRecordError(f"not JSON: {_reason(error)}") from None
+        raise InvalidRecordError(f"not JSON: {reason(error)}") from None
     # Canonical text comes back as it is, which a member named twice cannot.
     if encoded == text and not _maybe_too_long(text):
         return text
@@ -88,6 +98,18 @@ def _maybe_too_long(text: bytes) -> bool:
     return False
 
 
+def _check_depth(text: bytes) -> None:
+    """Reading takes stack for each level: what is nested more deeply might be read here and not
+    there."""
+    if text.count(b"[") + text.count(b"{") <= MAX_DEPTH:
+        return
+    depth = 0
+    for bracket in _brackets(_strings.sub(b"", text)):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > MAX_DEPTH:
+            raise InvalidRecordError(f"not JSON: nested too deeply, over {MAX_DEPTH} levels")
+
+
 def check_integers(body: bytes) -> None:
     """InvalidRecordError if a body holds an integer beyond 64 bits."""
     if _maybe_too_long(body):
@@ -100,7 +122,7 @@ def _parse_strictly(text: bytes) -> Any:
     except RecursionError:
         raise InvalidRecordError("not JSON: nested too deeply") from None
     except ValueError as error:
-        raise InvalidRecordError(f"not JSON: {_reason(error)}") from None
+        raise InvalidRecordError(f"not JSON: {reason(error)}") from None
 
 
 def _object_without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -144,7 +166,8 @@ def _check_text(text: str, path: str) -> None:
         raise InvalidRecordError(f"{path}: text with a lone surrogate") from None
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
+    """What is wrong, in one line."""
     if isinstance(error, UnicodeEncodeError):
         return "text with a lone surrogate"
     if isinstance(error, RecursionError):

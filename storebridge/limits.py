@@ -24,10 +24,11 @@ def key_size(text: str) -> int:
     return len(text.encode()) + 2 * len(_escaped.findall(text))
 
 
-def check_text(what: str, text: Any, limit: int) -> str:
+def check_text(what: str, value: Any, limit: int) -> str:
     """Return the text if it can stand in a key or an index, else InvalidRecordError."""
-    if type(text) is not str:
-        raise InvalidRecordError(f"{what}: expected text, got {type(text).__name__}")
+    if not isinstance(value, str):
+        raise InvalidRecordError(f"{what}: expected text, got {type(value).__name__}")
+    text = value if type(value) is str else str.__str__(value)  # of a StrEnum, its value
     if not text:
         raise InvalidRecordError(f"{what}: must not be empty")
     if "\0" in text:

@@ -350,9 +350,8 @@ class _Stream(Generic[R]):
         after = self._after
         for _ in range(count):
             rows, after = self._scan(after, 1)
-            for row in rows:
-                if (item := self._item(*row)) is not None:
-                    items.append(item._replace(order=after or self._behind_all()))
+            order = after or self._behind_all()
+            items += [item._replace(order=order) for row in rows if (item := self._item(*row))]
         return items
 
     def _behind_all(self) -> Position:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from types import UnionType
 from typing import Any, Generic, TypeVar
 
 import msgspec
 from msgspec import Raw
 
-from storebridge.canonical import canonical_raw, check_integers, encoder
+from storebridge.canonical import canonical_raw, check_integers, encoder, reason
 from storebridge.errors import (
     ConfigurationError,
     CorruptStoreError,
@@ -96,8 +97,8 @@ class Codec(Generic[R]):
             check_integers(body)
         except InvalidRecordError:
             raise
-        except (TypeError, ValueError, AttributeError, RecursionError) as error:
-            raise InvalidRecordError(f"{self.type.__name__}: {error}") from None
+        except (TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+            raise InvalidRecordError(self._blamed(record, error)) from None
         if copy != record:
             raise InvalidRecordError(self._difference(record, copy))
         return copy, body
@@ -118,6 +119,15 @@ class Codec(Generic[R]):
                 raise InvalidRecordError(f"{name}: {error}") from None
         for name in self._more_times:
             setattr(record, name, _in_utc(name, getattr(record, name)))
+
+    def _blamed(self, record: R, error: Exception) -> str:
+        """What msgspec says, with the field that it is about where it does not name it."""
+        for name in record.__struct_fields__:
+            try:
+                encoder.encode(getattr(record, name))
+            except (TypeError, ValueError, ArithmeticError, RecursionError) as cause:
+                return f"{name}: {reason(cause)}"
+        return f"{self.type.__name__}: {reason(error)}"
 
     def _difference(self, record: R, copy: R) -> str:
         for name in record.__struct_fields__:
@@ -173,7 +183,9 @@ def _members(body: bytes) -> tuple[dict[str, Any], int]:
 
 
 def _is_time(annotation: Any) -> bool:
-    return annotation is datetime or datetime in getattr(annotation, "__args__", ())
+    return annotation is datetime or (
+        isinstance(annotation, UnionType) and datetime in annotation.__args__
+    )
 
 
 def _in_utc(name: str, time: datetime | None) -> datetime | None:
@@ -181,4 +193,7 @@ def _in_utc(name: str, time: datetime | None) -> datetime | None:
         return None
     if not isinstance(time, datetime) or time.tzinfo is None:
         raise InvalidRecordError(f"{name}: expected a time with a zone, got {time!r}")
-    return time.astimezone(UTC)
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise InvalidRecordError(f"{name}: {time} is beyond the calendar in UTC") from None
