@@ -6,6 +6,7 @@ Subclass, supply the fixture `harness`, and all of it runs: see `storebridge.tes
 from __future__ import annotations
 
 from storebridge.testing.harness import BackendHarness
+from storebridge.testing.stores.badinput import BadInputTests
 from storebridge.testing.stores.eventing import EventTests
 from storebridge.testing.stores.finding import FindTests
 from storebridge.testing.stores.reading import ReadingTests
@@ -21,5 +22,6 @@ class StoreConformance(
     EventTests,
     FindTests,
     ReadingTests,
+    BadInputTests,
 ):
     """Every promise of stores and of the database that hosts them, tested."""

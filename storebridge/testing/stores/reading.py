@@ -6,12 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import pytest
-
 from storebridge import Database, Execution, ExecutionStore, Job, JobStore, RecordStore
 from storebridge.driver import Driver, Range
-from storebridge.testing.harness import BackendHarness
-from storebridge.testing.stores.base import StoreTests, open_at
+from storebridge.jobs import JobType
+from storebridge.testing.stores.base import StoreTests
 
 RECORDS = 2000
 LIMIT = 50
@@ -86,11 +84,6 @@ class Counted:
 class ReadingTests(StoreTests):
     """A filtered page, sorted by creation, with 2,000 records in the store."""
 
-    @pytest.fixture
-    def database(self, harness: BackendHarness) -> Iterator[Database]:
-        with open_at(harness) as database:
-            yield database
-
     def test_pages_of_jobs_read_little(self, database: Database, jobs: JobStore) -> None:
         """No page of jobs, by any one filter or by labels, reads over about three times its
         results.
@@ -100,7 +93,7 @@ class ReadingTests(StoreTests):
                 labels = {"team": "abc"[n % 3], "era": str(n // 200)}
                 labels |= {"rare": str(n % 2 + 1)} if n % 20 < 3 else {}
                 place = ("rare" if n % 20 < 2 else "other") if n % 2 else "default"
-                kind = "ops" if n % 20 == 0 else "daemon" if n % 19 == 0 else "batch"
+                kind: JobType = "ops" if n % 20 == 0 else "daemon" if n % 19 == 0 else "batch"
                 jobs.create(Job(id=f"{n}", type=kind, namespace=place, labels=labels))
                 if n % 10 < 3:
                     jobs.set_state(f"{n}", ("Running", "Queued", "Failed")[n % 10])
