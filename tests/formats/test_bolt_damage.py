@@ -20,7 +20,7 @@ import pytest
 from storebridge_bolt.pybolt import DB, BoltError, render
 from storebridge_bolt.pybolt.check import check
 from storebridge_bolt.pybolt.compact import compact
-from storebridge_bolt.pybolt.meta import MIN_PAGE_SIZE
+from storebridge_bolt.pybolt.page import MIN_PAGE_SIZE
 
 from tests.formats.bolt_support import REAL_DATA, Model, Scribbler, base_seed, dump
 
@@ -142,9 +142,10 @@ def exercise(path: Path, rnd: random.Random) -> list[str] | None:
         target.unlink(missing_ok=True)
     with suppress(BoltError), DB(path, durability="off") as db, db.update() as tx:
         for name in list(tx.buckets())[:3]:
-            for key, _ in tx.bucket(name).items(limit=20):
-                tx.bucket(name).delete(key)
-            tx.bucket(name).put(b"zz", b"v" * rnd.randrange(3000))
+            bucket = tx.bucket(name)
+            for entry in bucket.items(limit=20):
+                bucket.delete(entry[0])
+            bucket.put(b"zz", b"v" * rnd.randrange(3000))
         if rnd.random() < 0.3:
             tx.delete_bucket(next(tx.buckets(), b"none"))
     return content
@@ -155,8 +156,8 @@ def attack(folder: Path, count: int) -> None:
     images = list(originals(folder))
     path = folder / "damaged.db"
     contents = []
-    for image in images:
-        path.write_bytes(image)
+    for original in images:
+        path.write_bytes(original)
         contents.append(exercise(path, random.Random(0)))
     assert None not in contents
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -14,6 +14,7 @@ from tests.formats.bolt_support import (
     REAL_DATA,
     Model,
     Scribbler,
+    dump,
     go_dump,
     go_write,
     needs_oracle,
@@ -114,6 +115,14 @@ def bucket_paths(path: Path) -> list[list[bytes]]:
 @pytest.mark.parametrize("name", ["check", "buckets", "info", "stats", "pages", "inspect"])
 def test_whole_file_commands(file: Path, name: str) -> None:
     same((name, file), ours(getattr(render, name), str(file)))
+
+
+def test_content(file: Path) -> None:
+    """Every key, value and sequence is what Go reads, and reading changes no byte."""
+    before = file.read_bytes()
+    with DB(file, read_only=True) as db:
+        assert dump(db) == go_dump(file)
+    assert file.read_bytes() == before
 
 
 def test_page(file: Path) -> None:

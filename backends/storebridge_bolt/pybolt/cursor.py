@@ -56,6 +56,8 @@ class Cursor:
 
     def next(self) -> Entry | None:
         """Go to the next entry."""
+        if not self._bucket._live:
+            self._bucket._refuse()
         if self._key is None:
             return None if self._past_end else self.first()
         if self._leaf is not None and self._version == self._bucket._version:
@@ -65,6 +67,8 @@ class Cursor:
 
     def prev(self) -> Entry | None:
         """Go to the entry before."""
+        if not self._bucket._live:
+            self._bucket._refuse()
         if self._key is None:
             return self.last() if self._past_end else None
         fresh = self._leaf is not None and self._version == self._bucket._version
@@ -113,8 +117,6 @@ class Cursor:
             below = leaf.lower
 
     def _land(self, leaf: Leaf, index: int) -> Entry:
-        if not self._bucket._live:
-            self._bucket._refuse()
         self._leaf, self._index = leaf, index
         self._version = self._bucket._version
         self._key = key = leaf.keys[index]

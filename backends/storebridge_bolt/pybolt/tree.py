@@ -135,12 +135,12 @@ class Pages:
                 raise CorruptError(f"page {page} is referenced twice")
             seen.add(page)
             flags, count, overflow = self.header(page)
+            if flags not in (BRANCH, LEAF):
+                raise CorruptError(f"page {page} is a {type_name(flags)} page inside a tree")
             yield page, flags, count, overflow, depth
             if flags == BRANCH:
                 children = self.branch(page)[1]
                 waiting += [(child, depth + 1) for child in reversed(children[1:])]
-            elif flags != LEAF:
-                raise CorruptError(f"page {page} is a {type_name(flags)} page inside a tree")
 
 
 class PagedTree:
