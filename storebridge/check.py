@@ -16,11 +16,18 @@ from storebridge.database import Database
 from storebridge.driver import Fault, Key, Position, Range, Rows, Transaction
 from storebridge.errors import TransactionError
 from storebridge.recount import RecountReport, recount_all
-from storebridge.spec import StoreLayout, label_entry, values_from_body
+from storebridge.spec import StoreLayout, check_labels, label_entry, values_from_body
 from storebridge.times import parse_rfc3339
 from storebridge.transaction import Unit
 
 _PAGE = 500
+
+
+class _Labelled(msgspec.Struct):
+    labels: dict[str, str]
+
+
+_decode_labels = msgspec.json.Decoder(_Labelled).decode
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -84,8 +91,11 @@ def _unreadable(database: Database, layout: StoreLayout) -> Iterator[Fault]:
 
 def _missing_labels(database: Database, layout: StoreLayout) -> Iterator[Key]:
     assert layout.label is not None
+    values_of = values_from_body(layout.record)
     for key, body in rows(database, layout.record.name):
-        for label, value in _labels_in(body).items():
+        if values_of(key, body) is None:
+            continue
+        for label, value in (_labels_in(body) or {}).items():
             entry = (label, value, *key)
             if database.get(layout.label.name, entry) is None:
                 yield entry
@@ -96,16 +106,20 @@ def _stray_labels(database: Database, layout: StoreLayout) -> Iterator[Key]:
     for key, _ in rows(database, layout.label.name):
         label, value, record_id = key
         body = database.get(layout.record.name, (record_id,))
-        if body is None or _labels_in(body).get(str(label)) != value:
+        # What an unreadable body says is not known: its labels stay.
+        labels = {} if body is None else _labels_in(body)
+        if labels is not None and labels.get(str(label)) != value:
             yield key
 
 
-def _labels_in(body: bytes) -> Mapping[str, str]:
+def _labels_in(body: bytes) -> Mapping[str, str] | None:
+    """None where they cannot be read."""
     try:
-        labels = _decode(body).get("labels")
+        labels = _decode_labels(body).labels
+        check_labels(labels)
     except (ValueError, RecursionError):
-        return {}
-    return labels if isinstance(labels, dict) else {}
+        return None
+    return labels
 
 
 def rows(database: Database, table: str) -> Iterator[tuple[Key, bytes]]:

@@ -346,16 +346,24 @@ class _Stream(Generic[R]):
     def _read_one_by_one(self, count: int) -> list[_Item[R]]:
         """A time column edited by hand puts a row where its body does not belong. Then the index
         says where each is: else the merge would pass over others, or never end."""
-        items = []
-        after = self._after
+        items: list[_Item[R]] = []
+        before = after = self._after
         for _ in range(count):
             rows, after = self._scan(after, 1)
-            order = after or self._behind_all()
+            order = after or self._order_of_last(before, rows)
             items += [item._replace(order=order) for row in rows if (item := self._item(*row))]
+            before = after
         return items
 
-    def _behind_all(self) -> Position:
-        return (MIN_INTEGER if self._plan.range.reverse else MAX_INTEGER, "")
+    def _order_of_last(self, before: Position | None, rows: Rows) -> Position:
+        """Of the last row of a source the scan does not say where it is: where its body belongs,
+        unless that is not behind the one before it."""
+        reverse = self._plan.range.reverse
+        for row in rows:
+            item = self._item(*row)
+            if item and (before is None or (item.order < before) is reverse):
+                return item.order
+        return (MIN_INTEGER if reverse else MAX_INTEGER, "")
 
 
 def layout_filters(layout: StoreLayout) -> list[str]:
