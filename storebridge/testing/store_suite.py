@@ -9,6 +9,7 @@ from storebridge.testing.harness import BackendHarness
 from storebridge.testing.stores.badinput import BadInputTests
 from storebridge.testing.stores.eventing import EventTests
 from storebridge.testing.stores.finding import FindTests
+from storebridge.testing.stores.mending import MendingStoreTests, RecordVersionTests
 from storebridge.testing.stores.reading import ReadingTests
 from storebridge.testing.stores.records import RecordTests
 from storebridge.testing.stores.transactions import StoreTransactionTests
@@ -23,5 +24,7 @@ class StoreConformance(
     FindTests,
     ReadingTests,
     BadInputTests,
+    MendingStoreTests,
+    RecordVersionTests,
 ):
     """Every promise of stores and of the database that hosts them, tested."""
