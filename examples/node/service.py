@@ -20,6 +20,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, nullcontext
 
 from storebridge import (
     JOB_STATES,
@@ -110,6 +111,13 @@ class Node:
         self.jobs.set_state(job_id, state, message=message)
         self.say(f"job-{state.lower()}", job_id, message)
 
+    def _together(self) -> AbstractContextManager[object]:
+        """One transaction, where both stores are in one database. Where they are not, a kill can
+        come between two changes: `recover` goes by the execution then."""
+        if self.jobs.database is self.executions.database:
+            return self.jobs.database.transaction()
+        return nullcontext()
+
     # --- running ---
 
     def run(self) -> None:
@@ -129,10 +137,10 @@ class Node:
                     self.stopping.wait(0.05)
 
     def _begin(self, job: Job) -> Execution | None:
-        """Note that the job is taken, in one transaction where both stores are in one database."""
+        """Note that the job is taken; None if another node was quicker."""
         earlier = self.executions.find(job_id=job.id, descending=True, limit=1).records
         try:
-            with self.jobs.database.transaction(), self.executions.database.transaction():
+            with self._together():
                 self.jobs.set_state(job.id, "Running", expect=Expect(states={"Pending"}))
                 execution = self.executions.create(
                     Execution(
@@ -145,7 +153,7 @@ class Node:
                     )
                 )
         except ConflictError:
-            return None  # another node was quicker
+            return None
         again = f"again, after {earlier[0].id}" if earlier else ""
         self.say("running", execution.id, f"{job.name} {again}")
         return execution
@@ -179,7 +187,7 @@ class Node:
             name: stream[:OUTPUT_KEPT].decode(errors="replace")
             for name, stream in (("stdout", done.stdout), ("stderr", done.stderr))
         }  # fmt: skip
-        with self.jobs.database.transaction(), self.executions.database.transaction():
+        with self._together():
             self.executions.set_state(execution.id, state, message=message, result=to_json(result))
             self.jobs.set_state(job.id, state, message=message)
         self.say(state.lower(), execution.id, f"{job.name}: {message}")
