@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -42,11 +43,10 @@ class Root(click.Group):
                 formatter.write_dl(lines)
 
     def main(self, args: Sequence[str] | None = None, *_: Any, **__: Any) -> Any:
-        """Run a command and leave with its exit code."""
+        """Run a command and leave with its exit code: 1, quietly, if nobody reads on in a pipe."""
         arguments = sys.argv[1:] if args is None else list(args)
         try:
             code = super().main(arguments, prog_name="storebridge", standalone_mode=False)
-            sys.stdout.flush()
         except Exception as error:
             code = report(error, show_traceback="--traceback" in arguments)
         except KeyboardInterrupt as error:
@@ -88,5 +88,16 @@ def run() -> int:
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("storebridge: %(message)s"))
     logging.getLogger("storebridge").addHandler(handler)
-    cli.main()
+    try:
+        cli.main()
+    finally:
+        _drop_what_cannot_be_written()
     return 0
+
+
+def _drop_what_cannot_be_written() -> None:
+    # It was reported; the interpreter would try it again when it ends.
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import traceback
 
 import click
@@ -16,7 +14,7 @@ from storebridge.errors import (
 )
 from storebridge.location import hide_password
 
-NO, USAGE, INTERRUPTED, PIPE_CLOSED = 1, 2, 130, 141
+NO, USAGE, INTERRUPTED = 1, 2, 130
 _USAGE = (ConfigurationError, InvalidQueryError, InvalidRecordError)
 
 
@@ -30,9 +28,6 @@ class Failure(click.ClickException):
 
 def report(error: BaseException, *, show_traceback: bool) -> int:
     """Say on stderr what went wrong, in one line; the exit code."""
-    if isinstance(error, BrokenPipeError):
-        _drop_output()
-        return PIPE_CLOSED
     if isinstance(error, KeyboardInterrupt | click.Abort):
         return INTERRUPTED
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
@@ -69,8 +64,3 @@ def _code(error: BaseException) -> int:
     if isinstance(error, click.ClickException):
         return error.exit_code
     return USAGE if isinstance(error, _USAGE) else NO
-
-
-def _drop_output() -> None:
-    # What is still buffered would raise again when the interpreter ends.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
