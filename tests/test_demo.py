@@ -1,0 +1,170 @@
+"""The main job: on every backend that works here, by the program that users run."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from storebridge import ExecutionStore, JobStore, open_database
+from storebridge.backends import BUILTIN
+from storebridge.cli.overview import describe
+
+BACKENDS = [name for name in BUILTIN if describe(name)["works"]]
+ROOT = Path(__file__).parents[1]
+
+
+def demo(*args: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "storebridge", "demo", *args]
+    environment = {"PATH": os.environ["PATH"]}
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+
+
+def test_the_embedded_backends_are_there() -> None:
+    assert {"sqlite", "lmdb", "memory"} <= set(BACKENDS)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_demo(backend: str, tmp_path: Path) -> None:
+    done = demo("--backend", backend, "--keep", str(tmp_path / "kept"), "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["ok"]
+    assert result["problems"] == []
+    assert result["backend"] == backend
+    assert result["jobs"] >= 40
+    assert result["executions"] >= result["jobs"]
+    assert result["seconds"] < 30
+    counts = result["counts"]
+    assert sum(counts["job"].values()) == result["jobs"] == _ended(counts["job"])
+    assert sum(counts["execution"].values()) == result["executions"] == _ended(counts["execution"])
+    if backend == "memory":
+        assert "clean stop" in result["interrupt"]["how"]
+        assert result["restart"]["orphans"] == []
+    else:
+        _check_the_kill(result)
+        _check_the_files(result)
+
+
+def _ended(counts: dict[str, int]) -> int:
+    return counts["Completed"] + counts["Failed"]
+
+
+def _check_the_kill(result: dict[str, Any]) -> None:
+    assert "SIGKILL" in result["interrupt"]["how"]
+    assert 0 < result["interrupt"]["jobs_ended"] < result["jobs"]
+    orphans = result["restart"]["orphans"]
+    assert {orphan["id"] for orphan in orphans} == set(result["interrupt"]["running"])
+    assert len(orphans) >= 2
+    assert len(result["restart"]["stopped_uncleanly"]) == 1
+    (pid,) = result["restart"]["stopped_uncleanly"]
+    assert all(f"process {pid}" in orphan["message"] for orphan in orphans)
+    again = [orphan for orphan in orphans if orphan["next_id"]]
+    assert result["executions"] == result["jobs"] + len(again)
+    # Sensible means: not what says that it must not run twice.
+    assert [orphan["job"] for orphan in orphans if not orphan["next_id"]] == ["long: pay once"]
+    states = [event["state"] for event in result["history"]]
+    assert states == ["Running", "Failed", "Failed"]
+
+
+def _check_the_files(result: dict[str, Any]) -> None:
+    with open_database(result["location"], read_only=True) as database:
+        jobs, executions = JobStore(database), ExecutionStore(database)
+        assert jobs.counts() == result["counts"]["job"]
+        for orphan in result["restart"]["orphans"]:
+            if orphan["next_id"]:
+                assert executions.get(orphan["next_id"]).previous_id == orphan["id"]
+        output = [e for e in executions.each(state="Completed") if b"storebridge" in bytes(e.spec)]
+        assert all(b"stdout" in bytes(execution.result) for execution in output)
+
+
+def test_lines_in_a_pipe(tmp_path: Path) -> None:
+    done = demo("--keep", str(tmp_path / "kept"))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert sum(line.startswith("running\t") for line in lines) >= 40
+    for title in ("What the restart found", "Records by state", "Verified", "Look at it yourself"):
+        assert title in lines
+    assert f"  storebridge info {tmp_path}/kept/node.db" in lines
+
+
+def test_a_lost_change_is_found(tmp_path: Path) -> None:
+    """The demo's own verification notices what it is there to notice."""
+    from storebridge import Execution, Job
+    from storebridge.cli.demo.scenario import Story
+    from storebridge.cli.demo.verify import problems
+
+    with open_database(f"sqlite:{tmp_path}/x.db") as database:
+        jobs, executions = JobStore(database), ExecutionStore(database)
+        job = jobs.create(Job())
+        jobs.set_state(job.id, "Completed")
+        execution = executions.create(Execution(job_id=job.id, state="Running"))
+        story = Story(jobs={job.id: "x"}, acknowledged=[(execution.id, "Running")])
+        assert problems(story, jobs, executions) == []
+        story.acknowledged.append((execution.id, "Completed"))
+        assert any("Completed" in problem for problem in problems(story, jobs, executions))
+        story.acknowledged = [("e-gone", "Running")]
+        assert any("lost" in problem for problem in problems(story, jobs, executions))
+        story.acknowledged, story.jobs = [], {"j-gone": "y"}
+        assert any("j-gone" in problem for problem in problems(story, jobs, executions))
+        database.driver.begin(True).rollback()
+        database.write(lambda unit: unit.engine.tally({"job Completed": 3}))
+        story.jobs = {}
+        assert len(problems(story, jobs, executions)) == 2
+
+
+def _example(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_custom_records(backend: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert len((ROOT / "examples" / "custom_records.py").read_text().splitlines()) <= 60
+    location = f"{backend}://{tmp_path}/brews"
+    _example("custom_records").main(location)
+    assert capsys.readouterr().out.splitlines() == [
+        "read as now: 62",
+        "found: ['porter']",
+        "counts: {'Fermenting': 1}",
+    ]
+
+
+def test_node_on_two_databases(tmp_path: Path) -> None:
+    """The same service, other variables: jobs in one database, executions in another."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "JOB_STORE_PATH": f"lmdb:{tmp_path}/jobs",
+        "EXECUTION_STORE_PATH": f"{tmp_path}/executions.db",
+        "NODE_ID": "pi4",
+        "NODE_SLOTS": "8",
+    }
+    folder = ROOT / "examples" / "node"
+    subprocess.run(
+        [sys.executable, folder / "submit.py"],
+        env=environment, check=True, timeout=30, capture_output=True,
+    )  # fmt: skip
+    with subprocess.Popen(
+        [sys.executable, folder / "service.py"], env=environment, stdout=subprocess.PIPE, text=True
+    ) as node:
+        assert node.stdout is not None
+        left = 44
+        for line in node.stdout:
+            ended = line.startswith(("completed\t", "failed\t"))
+            left -= ended
+            if ended and not left:
+                node.terminate()
+    assert node.returncode == 0
+    with open_database(f"lmdb:{tmp_path}/jobs", read_only=True) as database:
+        assert _ended(JobStore(database).counts()) == 44

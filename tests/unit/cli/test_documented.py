@@ -1,0 +1,60 @@
+"""Every command is documented, in its help and in the README."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from storebridge.cli.app import SECTIONS, cli
+
+ROOT = Path(__file__).parents[3]
+
+
+def _leaves(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+    if isinstance(command, click.Group):
+        for name, inner in command.commands.items():
+            yield from _leaves(inner, f"{path} {name}")
+    else:
+        yield path, command
+
+
+COMMANDS = dict(_leaves(cli, "storebridge"))
+
+
+def test_the_help_shows_every_command() -> None:
+    shown = {command.name for commands in SECTIONS.values() for command in commands}
+    assert shown == set(cli.commands)
+    assert len(COMMANDS) >= 22
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_help(path: str) -> None:
+    command = COMMANDS[path]
+    text = command.help or ""
+    assert len(text.split("Example:")[0]) > 20, "says nothing"
+    assert re.search(rf"^  .*{path} ?", text.partition("Example:")[2], re.MULTILINE), "no example"
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and parameter.name not in ("namespace", "help"):
+            assert parameter.help, parameter.name
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_readme(path: str) -> None:
+    readme = (ROOT / "README.md").read_text()
+    section = readme.partition("\n## Command line\n")[2].partition("\n## ")[0]
+    assert re.search(rf"`{path}[ `]", section), f"README.md says nothing of {path}"
+
+
+@pytest.mark.parametrize("path", ["storebridge", *COMMANDS])
+def test_examples_can_be_parsed(path: str) -> None:
+    """Each example names options that there are."""
+    command = COMMANDS.get(path, cli)
+    examples = (command.help or "").partition("Example:")[2]
+    for line in re.findall(rf"{path} ([^|\n]*)", examples):
+        known = {opt for parameter in command.params for opt in parameter.opts} | {"--help"}
+        if path != "storebridge":
+            assert set(re.findall(r"(?<=\s)--[a-z-]+", " " + line)) <= known
