@@ -181,6 +181,7 @@ class Database:
     def declare(self, layout: StoreLayout) -> StoreLayout:
         """Make the tables of a store, if they are missing. Returns the layout with all states that
         the database knows. ConfigurationError if it has a store of this name with other fields."""
+        self._check_open()
         known = self.layouts.get(layout.name) or self.refresh().get(layout.name)
         if known is None:
             self._create_tables(layout.tables)
@@ -290,10 +291,12 @@ class Database:
 
     def _begin_unit(self) -> Unit:
         asked = perf_counter()
-        engine = self.driver.begin(True)
-        started = perf_counter()
-        if started - asked > _WAITED:
-            self._note_wait(started - asked, "another process")
+        try:
+            engine = self.driver.begin(True)
+        finally:
+            started = perf_counter()
+            if started - asked > _WAITED:
+                self._note_wait(started - asked, "another process")
         return Unit(engine, started)
 
     def _mark_opener(self, unit: Unit) -> None:

@@ -99,7 +99,9 @@ def open_execution_store(
 def _with_options(location: Location, read_only: bool, create: bool) -> Location:
     options = location.options
     read_only = read_only or options.read_only
-    options = replace(options, read_only=read_only, create=create and not read_only)
+    options = replace(
+        options, read_only=read_only, create=create and options.create and not read_only
+    )
     return replace(location, options=options)
 
 
