@@ -10,8 +10,10 @@ from storebridge.testing.stores.badinput import BadInputTests
 from storebridge.testing.stores.eventing import EventTests
 from storebridge.testing.stores.finding import FindTests
 from storebridge.testing.stores.mending import MendingStoreTests, RecordVersionTests
+from storebridge.testing.stores.opening import OpeningStoreTests
 from storebridge.testing.stores.reading import ReadingTests
 from storebridge.testing.stores.records import RecordTests
+from storebridge.testing.stores.together import TogetherTests
 from storebridge.testing.stores.transactions import StoreTransactionTests
 
 __all__ = ["BackendHarness", "StoreConformance"]
@@ -26,5 +28,7 @@ class StoreConformance(
     BadInputTests,
     MendingStoreTests,
     RecordVersionTests,
+    OpeningStoreTests,
+    TogetherTests,
 ):
     """Every promise of stores and of the database that hosts them, tested."""

@@ -29,9 +29,11 @@ BATCH = 5
 class Worker:
     """A process that runs one of the tasks below."""
 
+    module = "storebridge.testing.workers"
+
     def __init__(self, harness: BackendHarness, task: str, **arguments: Any) -> None:
         asked = {"task": task, "backend": harness.path, "target": harness.target, **arguments}
-        command = [sys.executable, "-m", "storebridge.testing.workers", json.dumps(asked)]
+        command = [sys.executable, "-m", self.module, json.dumps(asked)]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         self.process = subprocess.Popen(
             command, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE

@@ -18,10 +18,8 @@ from storebridge import (
     Job,
     JobStore,
     NewerRecordError,
-    Record,
     RecordSpec,
     RecordStore,
-    StateMachine,
 )
 from storebridge.check import check, repair
 from storebridge.driver import Values
@@ -34,6 +32,7 @@ from storebridge.testing.stores.base import (
     ids,
 )
 from storebridge.testing.stores.finding import paged
+from storebridge.testing.stores.versions import MACHINE, NEW, OLD, New, Old, to_bytes, with_note
 
 BROKEN = {
     "no JSON": b"garbage",
@@ -286,42 +285,6 @@ def _paged_at_most(store: RecordStore[Any], limit: int, **query: Any) -> list[st
     raise AssertionError(f"pages without end: {found}")
 
 
-MACHINE = StateMachine({"Open": ("Closed",), "Closed": ()})
-
-
-class Old(Record, kw_only=True, tag=1):
-    """The first version of a record."""
-
-    state: str = ""
-    kilobytes: int = 0
-
-
-class New(Record, kw_only=True, tag=3):
-    """Its third: kilobytes became bytes in the second, the third added a note."""
-
-    state: str = ""
-    bytes: int = 0
-    note: str = ""
-
-
-def _to_bytes(members: dict[str, Any]) -> dict[str, Any]:
-    return members | {"bytes": members.pop("kilobytes") * 1024}
-
-
-def _with_note(members: dict[str, Any]) -> dict[str, Any]:
-    return members | {"note": "upgraded"}
-
-
-OLD = RecordSpec(name="thing", type=Old, machine=MACHINE, filters=("state",))
-NEW = RecordSpec(
-    name="thing",
-    type=New,
-    machine=MACHINE,
-    filters=("state",),
-    upgrades={1: _to_bytes, 2: _with_note},
-)
-
-
 class RecordVersionTests(StoreTests):
     """Services with different versions of a record type on one database."""
 
@@ -385,10 +348,10 @@ class RecordVersionTests(StoreTests):
         RecordStore(database, OLD).create(Old(id="2", kilobytes=2))
 
         def picky(members: dict[str, Any]) -> dict[str, Any]:
-            return _to_bytes(members) if members["id"] == "2" else members["nonsense"]
+            return to_bytes(members) if members["id"] == "2" else members["nonsense"]
 
         spec = RecordSpec(name="thing", type=New, machine=MACHINE, filters=("state",),
-                          upgrades={1: picky, 2: _with_note})  # fmt: skip
+                          upgrades={1: picky, 2: with_note})  # fmt: skip
         store = RecordStore(database, spec)
         page = store.find()
         assert (ids(page), page.quarantined) == (["2"], ["1"])
