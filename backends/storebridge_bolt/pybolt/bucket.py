@@ -180,7 +180,7 @@ class Bucket:
         `reverse` gives the last ones first. Nested buckets are left out.
         """
         found: list[tuple[bytes, bytes]] = []
-        for pairs in self._ranges(start, stop, reverse):
+        for pairs in self._ranges(start, stop, reverse, limit):
             found += pairs
             if limit is not None and len(found) >= limit:
                 del found[max(limit, 0) :]
@@ -198,9 +198,9 @@ class Bucket:
             yield from pairs
 
     def _ranges(
-        self, start: bytes | None, stop: bytes | None, reverse: bool
+        self, start: bytes | None, stop: bytes | None, reverse: bool, most: int | None = None
     ) -> Iterator[list[tuple[bytes, bytes]]]:
-        """The range, a leaf's worth of pairs at a time."""
+        """The range, a leaf's worth of pairs at a time; of none more than `most` are needed."""
         at = stop if reverse else start
         while True:
             keys, values, lower, upper, nested = self._leaf(at, reverse)
@@ -209,6 +209,8 @@ class Bucket:
                 low = bisect_left(keys, start)
             if stop is not None and keys and keys[-1] >= stop:
                 high = bisect_left(keys, stop)
+            if most is not None and not nested and high - low > most >= 0:
+                low, high = (high - most, high) if reverse else (low, low + most)
             if low or high < len(keys):
                 keys, values = keys[low:high], values[low:high]
             pairs = list(zip(keys, values, strict=True))

@@ -18,20 +18,21 @@ LeafData = tuple[list[bytes], list[bytes], bool]
 """A leaf's keys, its values, and whether some of these are buckets."""
 
 _MOST_BRANCHES = 4096
-_MOST_ASKED = 1 << 16
+_MOST_ASKED = 1 << 14
 
 
 class PageCache:
     """Decoded pages by number. The lists in it are never changed."""
 
-    __slots__ = ("_asked", "_limit", "_missed", "_used", "branches", "leaves", "values")
+    __slots__ = ("_asked", "_limit", "_missed", "_sizes", "_used", "branches", "leaves", "values")
 
     def __init__(self, limit: int) -> None:
         self.branches: dict[int, Branch] = {}
         self.leaves: dict[int, LeafData] = {}
         self.values: dict[int, dict[bytes, bytes]] = {}  # of kept leaves, to find one by its hash
-        self._limit = limit  # bytes of keys and values in leaves
+        self._limit = limit  # bytes of the pages that leaves were decoded from
         self._used = 0
+        self._sizes: dict[int, int] = {}
         self._asked: set[int] = set()
         self._missed = 0
 
@@ -56,6 +57,7 @@ class PageCache:
         if self._missed > 16 * len(self.leaves):
             self.leaves.clear()
             self.values.clear()
+            self._sizes.clear()
             self._used = self._missed = 0
         return False
 
@@ -63,12 +65,13 @@ class PageCache:
         """Remember a leaf whose page has this size."""
         self.leaves[page] = leaf
         self.values[page] = dict(zip(leaf[0], leaf[1], strict=True))
-        self._used += size
+        self._used += size - self._sizes.get(page, 0)
+        self._sizes[page] = size
 
-    def forget(self, page: int, size: int) -> None:
+    def forget(self, page: int) -> None:
         """The page will hold something else."""
         self.branches.pop(page, None)
         if self.leaves.pop(page, None) is not None:
             self.values.pop(page, None)
-            self._used -= size
+            self._used -= self._sizes.pop(page, 0)
             self._asked.discard(page)

@@ -56,7 +56,7 @@ class Commit:
             page = self.high_water
             self.high_water += count
         for number in range(page, page + count):
-            self.pages.cache.forget(number, self.old.page_size)
+            self.pages.cache.forget(number)
         return page
 
     def free(self, page: int, overflow: int) -> None:

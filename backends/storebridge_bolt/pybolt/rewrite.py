@@ -55,14 +55,18 @@ class Space(Protocol):
 
 
 class Leaf:
-    """A leaf that is not on a page yet."""
+    """A leaf that is not on a page yet.
 
-    __slots__ = ("keys", "shrunk", "values")
+    `kept` says that its page was kept decoded: then so is the one that it gets.
+    """
+
+    __slots__ = ("kept", "keys", "shrunk", "values")
 
     def __init__(self, keys: list[bytes], values: list[bytes], shrunk: bool = False) -> None:
         self.keys = keys
         self.values = values
         self.shrunk = shrunk
+        self.kept = False
 
     def size(self) -> int:
         return leaf_size(self.keys, self.values)
@@ -174,7 +178,11 @@ class TreeWriter:
         if isinstance(node, Branch):
             return self._put_branch(node)
         page = self.space.allocate(-(-node.size() // self.page_size))
-        self.space.write(page, encode_leaf(page, node.keys, node.values, self.page_size))
+        content = encode_leaf(page, node.keys, node.values, self.page_size)
+        self.space.write(page, content)
+        if node.kept:
+            leaf = (node.keys, node.values, BucketValue in map(type, node.values))
+            self.pages.cache.keep_leaf(page, leaf, len(content))
         return page
 
     def _put_branch(self, node: Branch) -> int:
@@ -232,13 +240,15 @@ class TreeWriter:
         flags, count, overflow = self.pages.header(child)
         if flags == LEAF:
             keys, values, _ = self.pages.leaf(child, count, overflow)
-            node: Node = Leaf(keys[:], values[:])
-        else:
-            keys, children = self.pages.branch(child)
-            node = Branch(keys, list(children[1:]))
-            node.origin = (child, overflow, [])
+            leaf = Leaf(keys[:], values[:])
+            leaf.kept = child in self.pages.cache.leaves
+            self.space.free(child, overflow)
+            return leaf
+        keys, children = self.pages.branch(child)
+        branch = Branch(keys, list(children[1:]))
+        branch.origin = (child, overflow, [])
         self.space.free(child, overflow)
-        return node
+        return branch
 
     def _update(self, page: int, changes: Changes, keys: list[bytes], depth: int) -> list[Node]:
         """What takes the place of a page: nothing, one node or several."""
