@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from storebridge import ExecutionStore, JobStore, open_database
+from storebridge import Execution, ExecutionStore, Job, JobStore, open_database
 from storebridge.backends import BUILTIN
 from storebridge.cli.overview import describe
 
@@ -97,7 +97,6 @@ def test_lines_in_a_pipe(tmp_path: Path) -> None:
 
 def test_a_lost_change_is_found(tmp_path: Path) -> None:
     """The demo's own verification notices what it is there to notice."""
-    from storebridge import Execution, Job
     from storebridge.cli.demo.scenario import Story
     from storebridge.cli.demo.verify import problems
 
@@ -121,7 +120,8 @@ def test_a_lost_change_is_found(tmp_path: Path) -> None:
 
 
 def _example(name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
+    path = ROOT / "examples" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -168,3 +168,36 @@ def test_node_on_two_databases(tmp_path: Path) -> None:
     assert node.returncode == 0
     with open_database(f"lmdb:{tmp_path}/jobs", read_only=True) as database:
         assert _ended(JobStore(database).counts()) == 44
+
+
+def test_what_a_kill_leaves_between_two_databases() -> None:
+    """The service goes by the execution where a job and its execution disagree."""
+    service = _example("node/service")
+    with open_database("memory:between") as database:
+        jobs, executions = JobStore(database), ExecutionStore(database)
+        made = {name: jobs.create(Job(name=name, state="Running")) for name in _LEFT}
+        for name, states in _LEFT.items():
+            for message in states:
+                state = "Completed" if message == "exit code 0" else "Failed"
+                attempt = executions.create(Execution(job_id=made[name].id, state="Running"))
+                executions.set_state(attempt.id, state, message=message)
+        said: list[tuple[str, str, str]] = []
+        service.Node(jobs, executions, "pi4", say=lambda *line: said.append(line)).recover()
+        found = {name: jobs.get(job.id).state for name, job in made.items()}
+    assert found == {
+        "never begun": "Pending",
+        "done": "Completed",
+        "broken off": "Pending",
+        "failed": "Failed",
+        "kills its node": "Failed",
+    }
+    assert said[-1] == ("ready", "pi4", "2 jobs to run")
+
+
+_LEFT = {
+    "never begun": [],
+    "done": ["exit code 0"],
+    "broken off": ["owner is gone: process 1 was killed"],
+    "failed": ["exit code 1"],
+    "kills its node": ["owner is gone: process 1 was killed"] * 3,
+}

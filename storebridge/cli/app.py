@@ -14,7 +14,7 @@ import storebridge
 from storebridge.cli import contents, database, mending, overview
 from storebridge.cli.bolt import bolt
 from storebridge.cli.demo.command import demo
-from storebridge.cli.failures import report
+from storebridge.cli.failures import report, say
 from storebridge.cli.recordcommands import executions, jobs
 
 SECTIONS: dict[str, tuple[click.Command, ...]] = {
@@ -33,6 +33,13 @@ SECTIONS: dict[str, tuple[click.Command, ...]] = {
 }
 
 
+class Warnings(logging.Handler):
+    """What the library warns of, as a line on stderr: that opening recounted after a kill …"""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(record.getMessage())
+
+
 class Root(click.Group):
     """All commands by section, and errors as one line."""
 
@@ -45,6 +52,7 @@ class Root(click.Group):
     def main(self, args: Sequence[str] | None = None, *_: Any, **__: Any) -> Any:
         """Run a command and leave with its exit code: 1, quietly, if nobody reads on in a pipe."""
         arguments = sys.argv[1:] if args is None else list(args)
+        logging.getLogger("storebridge").addHandler(WARNINGS)
         try:
             code = super().main(arguments, prog_name="storebridge", standalone_mode=False)
         except Exception as error:
@@ -75,6 +83,7 @@ def cli(traceback: bool) -> None:
     """
 
 
+WARNINGS = Warnings(logging.WARNING)
 for _commands in SECTIONS.values():
     for _command in _commands:
         cli.add_command(_command)
@@ -85,9 +94,6 @@ def run() -> int:
     for stream in (sys.stdout, sys.stderr):
         # Text that the terminal has no characters for must not end in an error.
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("storebridge: %(message)s"))
-    logging.getLogger("storebridge").addHandler(handler)
     try:
         cli.main()
     finally:

@@ -17,7 +17,6 @@ from storebridge.cli.options import (
     for_writing,
     json_option,
     on_each,
-    tell_of_recovery,
     with_databases,
     yes_option,
 )
@@ -94,7 +93,6 @@ def repair(where: Where, as_json: bool, yes: bool) -> None:
         if not output.confirm(f"Repair {location.text}?", yes=yes):
             raise Failure(f"{location.text}: left as it is")
         with for_writing(location) as database, output.working(f"repairing {location.text} …"):
-            tell_of_recovery(database)
             report = checking.repair(database)
             remaining = list(checking.check(database))
         if as_json:
@@ -143,7 +141,6 @@ def recount(where: Where, as_json: bool, mend: bool) -> None:
         drifted = any(report.drift for report in reports)
         if drifted and mend:
             with for_writing(location) as database:
-                tell_of_recovery(database)
                 # Opening after an unclean stop has then set them right already.
                 mended = database.recounted or tuple(database.write(_set_right, database))
             reports = list(mended)

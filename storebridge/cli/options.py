@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from storebridge.cli.failures import NO, report, say
+from storebridge.cli.failures import NO, report
 from storebridge.configuration import is_configured, location_from_environment
 from storebridge.database import Database
 from storebridge.errors import ConfigurationError, StorebridgeError
@@ -124,9 +124,3 @@ def wants_traceback() -> bool:
     """Whether the user asked where errors come from."""
     context = click.get_current_context(silent=True)
     return context is not None and bool(context.find_root().params.get("traceback"))
-
-
-def tell_of_recovery(database: Database) -> None:
-    """Nothing that was done on the way stays unsaid: opening for writing recounts."""
-    for owner in database.stopped_uncleanly:
-        say(f"process {owner.pid} had ended without closing; the counters were recounted")

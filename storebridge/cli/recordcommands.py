@@ -39,7 +39,9 @@ def executions() -> None:
 def _list_options(function: F) -> F:
     for option in reversed(
         (
-            click.option("--namespace", multiple=True, metavar="NAME"),
+            click.option(
+                "--namespace", multiple=True, metavar="NAME", help="Only of this namespace."
+            ),
             click.option("--prefix", metavar="TEXT", help="Only ids that start with this text."),
             records.time_option("--created-from", "Created at this time or later."),
             records.time_option("--created-until", "Created before this time."),

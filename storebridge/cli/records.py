@@ -16,7 +16,6 @@ from storebridge.cli.options import (
     Where,
     for_reading,
     for_writing,
-    tell_of_recovery,
 )
 from storebridge.configuration import node_id_from_environment
 from storebridge.database import Database
@@ -55,8 +54,6 @@ def opened(kind: Kind, where: Where, *, writing: bool = False) -> Iterator[Recor
     """The store, in a database that has it already: asking must not make one."""
     location = where.of(kind.role)
     with for_writing(location) if writing else for_reading(location) as database:
-        if writing:
-            tell_of_recovery(database)
         if kind.name not in database.layouts:
             there = ", ".join(database.layouts) or "none"
             raise Failure(f"{location.text}: has no store {kind.name!r}; stores: {there}", USAGE)

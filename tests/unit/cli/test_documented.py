@@ -38,7 +38,7 @@ def test_help(path: str) -> None:
     assert len(text.split("Example:")[0]) > 20, "says nothing"
     assert re.search(rf"^  .*{path} ?", text.partition("Example:")[2], re.MULTILINE), "no example"
     for parameter in command.params:
-        if isinstance(parameter, click.Option) and parameter.name not in ("namespace", "help"):
+        if isinstance(parameter, click.Option) and parameter.name != "help":
             assert parameter.help, parameter.name
 
 

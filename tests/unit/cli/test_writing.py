@@ -124,7 +124,7 @@ def test_a_kill_is_told_by_the_next_writer(backend: str, tmp_path: Path, run: Ru
     )
     subprocess.run([sys.executable, "-c", code, location], timeout=30)
     done = run("jobs", "set-state", "j", "Queued", "-l", location)
-    assert (done.exit_code, "had ended without closing" in done.stderr) == (0, True)
+    assert (done.exit_code, "ended without closing" in done.stderr) == (0, True)
     again = run("jobs", "set-state", "j", "Running", "-l", location)
     assert (again.exit_code, again.stderr) == (0, "")
 
