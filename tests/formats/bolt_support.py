@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,21 @@ needs_real_data = pytest.mark.skipif(
     not (REAL_DATA / "bolt").is_dir(),
     reason=f"no real bolt files in {REAL_DATA / 'bolt'} (set STOREBRIDGE_REAL_DATA)",
 )
+
+
+@contextmanager
+def quick_folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory, where there is one: for tests that write thousands of files."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK):
+        yield tmp_path
+        return
+    folder = memory / f"storebridge-{os.getpid()}-{tmp_path.name}"
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
 def base_seed() -> int:

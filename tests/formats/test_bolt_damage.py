@@ -8,7 +8,6 @@ error. Of cut, swapped and blanked pages it demands the right data or an error.
 from __future__ import annotations
 
 import io
-import os
 import random
 import resource
 import time
@@ -22,7 +21,7 @@ from storebridge_bolt.pybolt.check import check
 from storebridge_bolt.pybolt.compact import compact
 from storebridge_bolt.pybolt.page import MIN_PAGE_SIZE
 
-from tests.formats.bolt_support import REAL_DATA, Model, Scribbler, base_seed, dump
+from tests.formats.bolt_support import REAL_DATA, Model, Scribbler, base_seed, dump, quick_folder
 
 SLOW_SECONDS = 10.0
 MUCH_MEMORY_KIB = 300 << 10
@@ -183,15 +182,8 @@ def attack(folder: Path, count: int) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    shm = Path("/dev/shm") / f"storebridge-{os.getpid()}-{tmp_path.name}"
-    if not os.access(shm.parent, os.W_OK):
-        yield tmp_path
-        return
-    shm.mkdir()
-    yield shm
-    for file in shm.iterdir():
-        file.unlink()
-    shm.rmdir()
+    with quick_folder(tmp_path) as folder:
+        yield folder
 
 
 def test_damaged_files(folder: Path) -> None:

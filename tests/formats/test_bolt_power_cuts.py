@@ -6,7 +6,6 @@ Each safeguard is then taken away, and the same attack must find a loss.
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,7 +17,7 @@ from storebridge_bolt.pybolt import meta as meta_module
 from storebridge_bolt.pybolt.check import check
 from storebridge_bolt.pybolt.commit import Commit
 
-from tests.formats.bolt_support import Model, Scribbler, base_seed, dump
+from tests.formats.bolt_support import Model, Scribbler, base_seed, dump, quick_folder
 from tests.formats.simulated_disk import Crashes, RecordedDB, RecordingFile, Tape
 
 
@@ -89,24 +88,10 @@ def write_on(db: DB, where: str) -> None:
         raise Loss(f"{where}, written on: {problems}")
 
 
-def in_memory(tmp_path: Path) -> Path:
-    """A folder that is quick to write to: only the simulated disk matters here."""
-    shm = Path("/dev/shm")
-    if not os.access(shm, os.W_OK):
-        return tmp_path
-    folder = shm / f"storebridge-{os.getpid()}-{tmp_path.name}"
-    folder.mkdir()
-    return folder
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    place = in_memory(tmp_path)
-    yield place
-    if place != tmp_path:
-        for file in place.iterdir():
-            file.unlink()
-        place.rmdir()
+    with quick_folder(tmp_path) as folder:
+        yield folder
 
 
 def attack_many(folder: Path, states: int) -> None:

@@ -356,7 +356,7 @@ class Bucket:
         """A leaf of the committed tree, with this transaction's changes to what it may hold."""
         if not self._live:
             self._refuse()
-        leaf = self._tree.leaf_before(at) if reverse else self._tree.leaf_from(at)
+        leaf = self._tree.leaf(at, reverse)
         if not self._changes:
             return leaf
         order = self._changed_keys()

@@ -12,7 +12,7 @@ import mmap
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from struct import Struct
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from .cache import Branch, LeafData, PageCache
 from .errors import CorruptError
@@ -44,19 +44,6 @@ class Leaf(NamedTuple):
     lower: bytes | None
     upper: bytes | None
     nested: bool  # whether some values are buckets
-
-
-class Source(Protocol):
-    """Where a bucket's committed keys and values come from."""
-
-    def find(self, key: bytes) -> bytes | None:
-        """The value of a key; a BucketValue where it is a bucket."""
-
-    def leaf_from(self, key: bytes | None) -> Leaf:
-        """The leaf where a key belongs; None asks for the first leaf."""
-
-    def leaf_before(self, key: bytes | None) -> Leaf:
-        """The leaf of the last keys below `key`; None asks for the last leaf."""
 
 
 class Pages:
@@ -155,6 +142,7 @@ class PagedTree:
         self._values = pages.cache.values
 
     def find(self, key: bytes) -> bytes | None:
+        """The value of a key; a BucketValue where it is a bucket."""
         page = self.root
         branches = self._branches
         for _ in _DEPTHS:
@@ -204,41 +192,26 @@ class PagedTree:
                 high = middle
         return None
 
-    def leaf_from(self, key: bytes | None) -> Leaf:
-        pages = self.pages
-        page = self.root
-        lower = upper = None
-        for _ in _DEPTHS:
-            node = self._branches.get(page)
-            if node is None:
-                flags, count, overflow = pages.header(page)
-                if flags == LEAF:
-                    return self._leaf(page, count, overflow, lower, upper)
-                node = pages.branch(page)
-            keys, children = node
-            index = bisect_right(keys, key) if key is not None else 0
-            # The first child also takes what is below its key, so it sets no lower bound.
-            if index > 1:
-                lower = keys[index - 1]
-            index = index or 1
-            if index < len(keys):
-                upper = keys[index]
-            page = children[index]
-        raise CorruptError(f"the tree of page {self.root} has a circle")
+    def leaf(self, key: bytes | None, before: bool) -> Leaf:
+        """The leaf where `key` belongs, or with `before` the one of the last keys below it.
 
-    def leaf_before(self, key: bytes | None) -> Leaf:
-        pages = self.pages
+        None asks for the first leaf, or with `before` for the last.
+        """
         page = self.root
         lower = upper = None
         for _ in _DEPTHS:
             node = self._branches.get(page)
             if node is None:
-                flags, count, overflow = pages.header(page)
+                flags, count, overflow = self.pages.header(page)
                 if flags == LEAF:
                     return self._leaf(page, count, overflow, lower, upper)
-                node = pages.branch(page)
+                node = self.pages.branch(page)
             keys, children = node
-            index = (bisect_left(keys, key) if key is not None else len(keys)) or 1
+            if key is None:
+                index = len(keys) if before else 1
+            else:
+                # The first child also takes what is below its key, so it sets no lower bound.
+                index = (bisect_left(keys, key) if before else bisect_right(keys, key)) or 1
             if index > 1:
                 lower = keys[index - 1]
             if index < len(keys):
@@ -272,10 +245,7 @@ class InlineTree:
             return self.values[index]
         return None
 
-    def leaf_from(self, key: bytes | None) -> Leaf:
-        return Leaf(self.keys, self.values, None, None, False)
-
-    def leaf_before(self, key: bytes | None) -> Leaf:
+    def leaf(self, key: bytes | None, before: bool) -> Leaf:
         return Leaf(self.keys, self.values, None, None, False)
 
 
