@@ -6,26 +6,16 @@ from collections.abc import Iterator, Sequence
 
 import lmdb
 
-from storebridge.driver.contract import DriverError, ErrorKind, Key, Traits, Values
+from storebridge.driver.contract import DriverError, ErrorKind, Traits
 from storebridge.driver.ordered import OrderedDriver, OrderedTransaction, SpaceName
 from storebridge_lmdb import verify
 from storebridge_lmdb.engine import ReadEngine, Space, WriteEngine, database_name
 from storebridge_lmdb.environment import Environment
 from storebridge_lmdb.errors import kind_of
 from storebridge_lmdb.header import DATA
+from storebridge_lmdb.transaction import WriteTransaction
 
 _PAGES_FOR_TABLES = 64
-
-
-class WriteTransaction(OrderedTransaction[Space]):
-    """A write transaction that may reach into the map's reserve once it removes something."""
-
-    __slots__ = ()
-    _engine: WriteEngine
-
-    def remove(self, table: str, key: Key, values: Values | None) -> None:
-        self._engine.removing = True
-        super().remove(table, key, values)
 
 
 class LmdbDriver(OrderedDriver[Space]):
@@ -45,15 +35,20 @@ class LmdbDriver(OrderedDriver[Space]):
     def _engine(self, write: bool) -> ReadEngine:
         if not write:
             return ReadEngine(self._environment)
+        self._require_writable()
+        return WriteEngine(self._environment)
+
+    def begin(self, write: bool, single: bool = False) -> OrderedTransaction[Space]:
+        if not write:
+            return OrderedTransaction(ReadEngine(self._environment), self._tables, self._own)
+        self._require_writable()
+        return WriteTransaction(self._environment, self._tables, self._own)
+
+    def _require_writable(self) -> None:
         if self._read_only:
             raise DriverError(
                 ErrorKind.READ_ONLY, f"{self._environment.path}: opened read-only: cannot write"
             )
-        return WriteEngine(self._environment)
-
-    def begin(self, write: bool, single: bool = False) -> OrderedTransaction[Space]:
-        kind = WriteTransaction if write else OrderedTransaction
-        return kind(self._engine(write), self._tables, self._own)
 
     def _open_spaces(self, names: Sequence[SpaceName]) -> dict[SpaceName, Space | None]:
         # py-lmdb keeps a handle beyond its transaction only if that was one for writing, or if it
@@ -72,7 +67,7 @@ class LmdbDriver(OrderedDriver[Space]):
     def _create_spaces(
         self, names: Sequence[SpaceName], layout: int
     ) -> dict[SpaceName, Space | None]:
-        # What makes spaces cannot be replayed, so a small map grows before.
+        # Handles of spaces would not outlive a larger map, so a small one grows before.
         environment = self._environment
         info = environment.native.info()
         wanted = (info["last_pgno"] + len(names) + _PAGES_FOR_TABLES) * self._page_size()

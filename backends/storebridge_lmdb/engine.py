@@ -28,8 +28,12 @@ class ReadEngine:
         self._environment = environment
         guard = environment.guard
         self._guarded = None if guard is None else guard.acquire(environment.timeout)
-        self._native = environment.begin(self, False)
-        self._get = self._native.get
+        try:
+            self._native = native = environment.begin(self, False)
+        except BaseException:
+            environment.release(self._guarded)
+            raise
+        self._get = native.get
 
     def open_space(self, name: SpaceName, create: bool) -> Space | None:
         try:
@@ -101,130 +105,80 @@ class ReadEngine:
 
     def rollback(self) -> None:
         self._native.abort()
-        self._end()
-
-    def _end(self) -> None:
-        environment = self._environment
-        environment.leave(self)
-        if environment.guard is not None:
-            environment.guard.release(self._guarded)
+        self._environment.leave(self)
+        if self._guarded is not None:
+            self._environment.release(self._guarded)
             self._guarded = None
 
 
 class WriteEngine(ReadEngine):
-    """The write transaction. It keeps a log of its changes: when the map is full they are made once
-    more in a larger one, because LMDB cannot go on with a transaction that hit the end.
+    """The write transaction. LMDB cannot go on with one for which the map was too small, so
+    MapFullError passes through here, and `begin_again` is for who knows what to repeat.
     """
 
-    __slots__ = ("_delete", "_ended", "_log", "_native_id", "_put", "_replayable", "removing")
+    __slots__ = ("_begun", "_delete", "_ended", "_put")
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
         self._guarded = None
-        self._log: list[tuple[Space, bytes, bytes | None]] = []
-        self._replayable = True
         self._ended = False
-        self.removing = False
-        """Whether it removes entries, so that it may use the reserve."""
         environment.writers.acquire(environment.timeout)
         try:
             environment.give_back_reserve(environment.timeout)
             self._bind(environment.begin(self, True))
         except BaseException:
-            self._ended = True
             environment.writers.release()
             raise
-
-    def open_space(self, name: SpaceName, create: bool) -> Space | None:
-        # Its handle would not outlive the native transaction, so nothing could be replayed on it.
-        self._replayable = self._replayable and not create
-        return super().open_space(name, create)
+        self._begun = self._native.id()
 
     def put(self, space: Space, key: bytes, value: bytes) -> None:
-        try:
-            self._put(key, value, True, True, False, space)
-        except lmdb.MapFullError:
-            self._make_room()
-            self.put(space, key, value)
-            return
-        self._log.append((space, key, value))
+        self._put(key, value, True, True, False, space)
 
     def put_new(self, space: Space, key: bytes, value: bytes) -> bool:
-        try:
-            if not self._put(key, value, True, False, False, space):
-                return False
-        except lmdb.MapFullError:
-            self._make_room()
-            return self.put_new(space, key, value)
-        self._log.append((space, key, value))
-        return True
+        return self._put(key, value, True, False, False, space)
 
     def delete(self, space: Space, key: bytes) -> None:
-        try:
-            self._delete(key, b"", space)
-        except lmdb.MapFullError:
-            self._make_room()
-            self.delete(space, key)
-            return
-        self._log.append((space, key, None))
+        self._delete(key, b"", space)
+
+    def begin_again(self, removing: bool) -> None:
+        """Begin anew in a larger map. `removing`: the transaction may use the reserve. DriverError
+        of kind FULL if the map may not grow.
+        """
+        environment = self._environment
+        self._native.abort()
+        environment.leave(self)
+        environment.grow(removing)
+        self._bind(environment.begin(self, True))
+        if self._native.id() != self._begun:
+            # Only another program, which does not know our lock, can have come between.
+            raise DriverError(ErrorKind.CONFLICT, "lmdb: changed by another program: try again")
 
     def commit(self) -> None:
-        try:
-            self._commit()
-        finally:
-            self._end()
-
-    def _commit(self) -> None:
+        """Ends the transaction, but for MapFullError: then it may be begun again."""
         try:
             self._native.commit()
         except lmdb.MapFullError:
-            self._make_room()
-            self._commit()
-        except lmdb.Error as error:
-            size = sum(len(key) + len(value or b"") for _, key, value in self._log)
-            if self._environment.disk_is_full(2 * size + 2**20):
-                raise self._environment.full("no space left on the disk") from error
             raise
+        except BaseException:
+            self._end()
+            raise
+        self._end()
 
-    def _make_room(self) -> None:
-        """Begin again in a larger map and repeat what was done."""
-        environment = self._environment
-        begun = self._native_id
+    def rollback(self) -> None:
         self._native.abort()
-        environment.leave(self)
-        if not self._replayable:
-            raise environment.full("no room for new tables")
-        while True:
-            environment.grow(self.removing)
-            self._bind(environment.begin(self, True))
-            if self._native_id != begun:
-                # Only another program, without our lock, can have come between.
-                raise DriverError(ErrorKind.CONFLICT, "lmdb: changed by another program: try again")
-            try:
-                self._replay()
-                return
-            except lmdb.MapFullError:
-                self._native.abort()
-                environment.leave(self)
-
-    def _replay(self) -> None:
-        for space, key, value in self._log:
-            if value is None:
-                self._delete(key, b"", space)
-            else:
-                self._put(key, value, True, True, False, space)
+        self._end()
 
     def _bind(self, native: lmdb.Transaction[bytes]) -> None:
         self._native = native
-        self._native_id: int = native.id()
         self._get, self._put, self._delete = native.get, native.put, native.delete
 
     def _end(self) -> None:
         if not self._ended:
             self._ended = True
-            self._environment.leave(self)
-            self._environment.give_back_reserve(0)
-            self._environment.writers.release()
+            environment = self._environment
+            environment.leave(self)
+            environment.give_back_reserve(0)
+            environment.writers.release()
 
 
 def _to_first(cursor: lmdb.Cursor[bytes], start: bytes) -> bool:

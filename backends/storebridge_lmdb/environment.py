@@ -42,20 +42,23 @@ class Environment:
         self.size: int = native.info()["map_size"]
         self._gate = Gate()
         self._begin = native.begin
+        self._enter = self._gate.enter
+        self.leave = self._gate.leave
+        """What `begin` began for this one has ended."""
 
     def begin(self, who: object, write: bool) -> lmdb.Transaction[bytes]:
         """Begin a native transaction, for `who` to `leave` when it has ended."""
         while True:
-            self._gate.enter(who)
+            self._enter(who)
             try:
                 return self._begin(None, None, write, False)
             except lmdb.MapResizedError:
-                self._gate.leave(who)
+                self.leave(who)
                 # Another process needed more than our map holds. LMDB raises what is too small to
                 # what is in use; its own choice for size 0 would hand us the other's reserve.
                 self.resize(self.size, self.timeout)
             except BaseException:
-                self._gate.leave(who)
+                self.leave(who)
                 raise
 
     def open_database(self, name: bytes) -> object | None:
@@ -67,9 +70,10 @@ class Environment:
             except lmdb.NotFoundError:
                 return None
 
-    def leave(self, who: object) -> None:
-        """What `begin` began for `who` has ended."""
-        self._gate.leave(who)
+    def release(self, guarded: int | None) -> None:
+        """Give back what the guard gave."""
+        if self.guard is not None:
+            self.guard.release(guarded)
 
     def resize(self, size: int, timeout: float) -> None:
         """Give the map this size, or what is in use if that is more."""

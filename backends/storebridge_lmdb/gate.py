@@ -17,13 +17,15 @@ _POLL = 0.001
 
 
 class Gate:
-    """`enter` and `leave` are on the path of every read, so they take no lock: adding to a set is
-    atomic, and whoever shuts looks at the set after saying so, whoever enters the other way round.
+    """Going in and out is on the path of every read, so it takes no lock: adding to a set is
+    atomic; whoever shuts says so, then looks at the set; whoever enters does it the other way round.
     """
 
     def __init__(self) -> None:
         self._inside: set[object] = set()
         self._shut = False
+        self.leave = self._inside.discard
+        """Go out, if inside."""
         self._opened = threading.Event()
         self._one_resizes = threading.Lock()
 
@@ -34,10 +36,6 @@ class Gate:
             self._inside.discard(who)
             self._opened.wait()
             self._inside.add(who)
-
-    def leave(self, who: object) -> None:
-        """Go out, if inside."""
-        self._inside.discard(who)
 
     @contextmanager
     def emptied(self, timeout: float) -> Iterator[None]:

@@ -38,7 +38,7 @@ def join(values: Sequence[str | int], several: bool) -> bytes:
     """
     if not several:
         return b"".join(_text(value).encode() for value in values)
-    return " ".join(_LOW.sub(_escape, _text(value)) for value in values).encode()
+    return " ".join(_escaped[_text(value)] for value in values).encode()
 
 
 def key_encoder(fields: Sequence[Field]) -> EncodeKey:
@@ -69,17 +69,42 @@ def key_decoder(fields: Sequence[Field]) -> DecodeKey:
     return decode
 
 
+class EntrySource(NamedTuple):
+    """Source that makes an index entry's bytes, for functions that are generated for a table."""
+
+    expression: str
+    present: str
+    """The condition on which there is an entry at all; empty: always."""
+
+
+def entry_source(table: Table, index: Index, values: str) -> EntrySource:
+    """Source for an index entry out of the key's fields in the variables `k0`, `k1` … and the
+    values in variables that begin with `values`. It runs in the namespace `entry_names`.
+    """
+    places = {field.name: (f"k{i}", field) for i, field in enumerate(table.key)}
+    places |= {field.name: (f"{values}{i}", field) for i, field in enumerate(table.columns)}
+    chosen = [places[name] for name in index.fields]
+    present = [f"{place} is not None" for place, field in chosen if field.optional]
+    expression = _expression([(place, field.type) for place, field in chosen])
+    return EntrySource(expression, " and ".join(present))
+
+
 def entry_encoder(table: Table, index: Index) -> EncodeEntry:
     """What makes an index entry's bytes out of a key and values; None where the entry is absent."""
-    places = {field.name: (f"k[{i}]", field) for i, field in enumerate(table.key)}
-    places |= {field.name: (f"v[{i}]", field) for i, field in enumerate(table.columns)}
-    chosen = [places[name] for name in index.fields]
-    expression = _expression([(place, field.type) for place, field in chosen])
-    absent = " or ".join(f"{place} is None" for place, field in chosen if field.optional)
-    if absent:
-        expression = f"None if {absent} else {expression}"
-    encode: EncodeEntry = _compile(f"lambda k, v: {expression}")
+    expression, present = entry_source(table, index, "v")
+    source = (
+        f"def encode(key, values):\n"
+        f"    {unpacking('k', len(table.key), 'key')}\n"
+        f"    {unpacking('v', len(table.columns), 'values')}\n"
+        f"    return ({expression}) if {present or True} else None\n"
+    )
+    encode: EncodeEntry = _define(source, "encode")
     return encode
+
+
+def unpacking(variable: str, count: int, values: str) -> str:
+    """Source that puts the items of a tuple into numbered variables."""
+    return f"[{', '.join(f'{variable}{i}' for i in range(count))}] = {values}"
 
 
 def index_fields(table: Table, index: Index) -> tuple[Field, ...]:
@@ -123,19 +148,33 @@ def _expression(parts: Sequence[tuple[str, str]]) -> str:
     if len(parts) == 1:
         place, kind = parts[0]
         return f"{place}.encode()" if kind == "text" else f"b'%016x' % ({place} + {OFFSET})"
-    # Nearly always no integer is negative (so that its 16 digits need no padding, which costs more
-    # than all the rest) and no text needs escaping: then the joined text has just the spaces put
-    # there, no `!`, and is printable.
-    joined = " ".join(f"{{{p}}}" if t == "text" else f"{{{p} + {OFFSET}:x}}" for p, t in parts)
-    usual = [f"{place} >= 0" for place, kind in parts if kind == "integer"]
-    if any(kind == "text" for _, kind in parts):
-        usual += [f"(s := f'{joined}').count(' ') == {len(parts) - 1}"]
-        usual += ["'!' not in s", "s.isprintable()"]
-        result = "s.encode()"
-    else:
-        result = f"f'{joined}'.encode()"
-    values = ", ".join(place for place, _ in parts)
-    return f"{result} if {' and '.join(usual)} else join(({values}), True)"
+    # Nearly always no integer is negative: then its 16 digits need no padding, which would cost
+    # more than all the rest.
+    joined = " ".join(
+        f"{{escaped[{place}]}}" if kind == "text" else f"{{{place} + {OFFSET}:x}}"
+        for place, kind in parts
+    )
+    usual = " and ".join(f"{place} >= 0" for place, kind in parts if kind == "integer")
+    encode = f"f'{joined}'.encode()"
+    if not usual:
+        return encode
+    return f"{encode} if {usual} else join(({', '.join(place for place, _ in parts)}), True)"
+
+
+class _Escaped(dict[str, str]):
+    """Text by text: as it is written among several fields.
+
+    One change of a record asks for its id half a dozen times and for a state that a thousand others
+    are in, and to look for what must be escaped takes ten times as long as a lookup.
+    """
+
+    _MOST = 4096
+
+    def __missing__(self, text: str) -> str:
+        if len(self) >= self._MOST:
+            self.clear()
+        escaped = self[text] = _LOW.sub(_escape, text)
+        return escaped
 
 
 def _parse(part: str, field: Field, text: str) -> str:
@@ -155,11 +194,19 @@ def _unescape(text: str) -> str:
     return _ESCAPED.sub(lambda match: chr(int(match[1], 16)), text)
 
 
+_escaped = _Escaped()
+
+
+def entry_names() -> dict[str, Any]:
+    """What generated source may name."""
+    return {"join": join, "escaped": _escaped, "unescape": _unescape}
+
+
 def _compile(source: str) -> Any:
-    return eval(source, {"join": join, "unescape": _unescape})
+    return eval(source, entry_names())
 
 
 def _define(source: str, name: str) -> Any:
-    namespace: dict[str, Any] = {"unescape": _unescape}
+    namespace = entry_names()
     exec(source, namespace)
     return namespace[name]

@@ -181,9 +181,10 @@ class OrderedTransaction(Generic[S]):
         assert own is not None, "create_tables comes first"
         totals = {}
         for name, delta in deltas.items():
-            key = (_TALLY + name).encode()
-            total = totals[name] = _number(name, engine.get(own, key)) + delta
-            engine.put(own, key, b"%d" % total)
+            key = f"{_TALLY}{name}".encode()
+            held = engine.get(own, key)
+            total = totals[name] = delta if held is None else _number(name, held) + delta
+            engine.put(own, key, str(total).encode())
         return totals
 
     def totals(self, prefix: str) -> dict[str, int]:
@@ -304,9 +305,9 @@ def _stretch(path: OrderedPath, range: Range) -> keys.Span:
     return keys.Span(max(start, keys.after(position)), stop)
 
 
-def _number(name: str, value: bytes | None) -> int:
+def _number(name: str, value: bytes) -> int:
     try:
-        return int(value or b"0")
+        return int(value)
     except ValueError:
         raise DriverError(
             ErrorKind.CORRUPT, f"storebridge: {name} is {value!r} instead of a number"

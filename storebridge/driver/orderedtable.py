@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from storebridge.driver import keys
-from storebridge.driver.contract import DriverError, ErrorKind, Key, Table, Values
+from storebridge.driver.contract import DriverError, ErrorKind, Index, Key, Table, Values
 
 S = TypeVar("S")
 Get = Callable[[S, bytes], bytes | None]
@@ -33,9 +33,6 @@ class OrderedIndex(NamedTuple):
     """An index, for those who go through all of a table's."""
 
     name: str
-    unique: bool
-    columns: tuple[int, ...]
-    """Which of the values are in it."""
     space: Any
     entry: keys.EncodeEntry
 
@@ -74,7 +71,6 @@ def compile_table(table: Table, space: S, index_spaces: Mapping[str, S | None]) 
     """Compile a table that is in these spaces. Indexes without a space are left out: they are not
     in the file, and it cannot be written.
     """
-    columns = {field.name: number for number, field in enumerate(table.columns)}
     encode, decode = keys.key_encoder(table.key), keys.key_decoder(table.key)
     paths: dict[str | None, OrderedPath] = {
         None: OrderedPath(space, len(table.key), encode, decode)
@@ -88,47 +84,56 @@ def compile_table(table: Table, space: S, index_spaces: Mapping[str, S | None]) 
         paths[index.name] = OrderedPath(
             place, len(fields), keys.key_encoder(fields), keys.key_decoder(fields)
         )
-        used = tuple(columns[name] for name in index.fields if name in columns)
-        entry = keys.entry_encoder(table, index)
-        indexes.append(OrderedIndex(index.name, index.unique, used, place, entry))
-    return OrderedTable(
-        table.name, space, encode, decode, tuple(indexes), paths, **_functions(indexes)
-    )
+        indexes.append(OrderedIndex(index.name, place, keys.entry_encoder(table, index)))
+    present = [index for index in table.indexes if index.name in paths]
+    functions = _functions(table, present, index_spaces)
+    return OrderedTable(table.name, space, encode, decode, tuple(indexes), paths, **functions)
 
 
-def _functions(indexes: Sequence[OrderedIndex]) -> dict[str, Any]:
+def _functions(
+    table: Table, indexes: Sequence[Index], spaces: Mapping[str, S | None]
+) -> dict[str, Any]:
     """The functions that touch a table's index entries.
 
-    For an index, its space and encoder in `space0` and `entry0`, over the first column:
+    For a key of one field and an index over the first column, whose space is `space0`:
 
         def move(put, delete, encoded, key, old, new):
-            if old[0] != new[0]:
-                if (entry := entry0(key, old)) is not None:
-                    delete(space0, entry)
-                if (entry := entry0(key, new)) is not None:
-                    put(space0, entry, encoded)
+            [k0] = key
+            [o0, o1] = old
+            [n0, n1] = new
+            if o0 != n0:
+                if True:
+                    delete(space0, f'{escaped[o0]} {escaped[k0]}'.encode())
+                if True:
+                    put(space0, f'{escaped[n0]} {escaped[k0]}'.encode(), encoded)
     """
+    columns = {field.name: number for number, field in enumerate(table.columns)}
     add, move, drop, clash = "", "", "", ""
-    namespace: dict[str, Any] = {}
+    namespace = keys.entry_names()
     for number, index in enumerate(indexes):
-        namespace |= {f"space{number}": index.space, f"entry{number}": index.entry}
-        old = f"if (entry := entry{number}(key, old)) is not None:"
-        new = f"if (entry := entry{number}(key, new)) is not None:"
-        put, delete = f"put(space{number}, entry, encoded)", f"delete(space{number}, entry)"
-        add += f"    {new}\n        {put}\n"
-        drop += f"    {old}\n        {delete}\n"
-        if index.columns:
-            changed = " or ".join(f"old[{column}] != new[{column}]" for column in index.columns)
-            move += f"    if {changed}:\n"
-            move += f"        {old}\n            {delete}\n        {new}\n            {put}\n"
+        namespace[f"space{number}"] = spaces[index.name]
+        old = keys.entry_source(table, index, "o")
+        new = keys.entry_source(table, index, "n")
+        put = f"if {new.present or True}: put(space{number}, {new.expression}, encoded)\n"
+        delete = f"if {old.present or True}: delete(space{number}, {old.expression})\n"
+        add += f"    {put}"
+        drop += f"    {delete}"
+        used = [columns[name] for name in index.fields if name in columns]
+        if used:
+            changed = " or ".join(f"o{column} != n{column}" for column in used)
+            move += f"    if {changed}:\n        {delete}        {put}"
         if index.unique:
-            clash += f"    {new}\n        if get(space{number}, entry) not in (None, encoded):\n"
-            clash += f"            return {index.name!r}\n"
+            found = f"get(space{number}, {new.expression})"
+            clash += f"    if {new.present or True} and {found} not in (None, encoded):\n"
+            clash += f"        return {index.name!r}\n"
+    key = f"    {keys.unpacking('k', len(table.key), 'key')}\n"
+    was = f"    {keys.unpacking('o', len(table.columns), 'old')}\n"
+    becomes = f"    {keys.unpacking('n', len(table.columns), 'new')}\n"
     source = (
-        f"def add(put, encoded, key, new):\n{add}    return\n"
-        f"def move(put, delete, encoded, key, old, new):\n{move}    return\n"
-        f"def drop(delete, key, old):\n{drop}    return\n"
-        f"def clash(get, encoded, key, new):\n{clash}    return None\n"
+        f"def add(put, encoded, key, new):\n{key}{becomes}{add}"
+        f"def move(put, delete, encoded, key, old, new):\n{key}{was}{becomes}{move}"
+        f"def drop(delete, key, old):\n{key}{was}{drop}"
+        f"def clash(get, encoded, key, new):\n{key}{becomes}{clash}"
     )
     exec(source, namespace)
     functions = {name: namespace[name] for name in ("add", "move", "drop")}
