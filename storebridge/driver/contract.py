@@ -82,9 +82,9 @@ class Table:
 class Range(NamedTuple):
     """Which entries of a table, and in which order.
 
-    By key (`by` None) or by the index of this name; `prefix`: leading fields equal to these; `lower`
-    (inclusive) and `upper` (exclusive): bounds of the field behind the prefix; `after`: only
-    entries behind this position in the direction of the scan; `reverse`: from the end.
+    By key (`by` None) or by the index of this name. `prefix`: leading fields equal to these;
+    `lower` (inclusive) and `upper` (exclusive): bounds of the field behind the prefix; `after`:
+    only entries behind this position in the direction of the scan; `reverse`: from the end.
     """
 
     by: str | None = None
