@@ -44,6 +44,7 @@ class Commit:
         self.freelist = freelist
         self.old = meta
         self.high_water = meta.high_water
+        self.done = False  # once the file's state is the new one
         self._dropped = dropped
         self._freed: set[int] = set()
         self._written: list[tuple[int, bytes]] = []
@@ -136,16 +137,21 @@ class Commit:
             self.file.write(meta.encode(), offset)
             if sync:
                 self.file.sync_data()
-        except OSError as problem:
-            try:
-                self.file.write(before, offset)
-                self.file.sync_data()
-            except OSError:
-                raise DatabaseFailedError(
-                    f"{self.file.path}: writing the meta page failed ({problem}), and so did"
-                    " putting back the old one; open the database again"
-                ) from problem
+            self.done = True
+        except BaseException as problem:  # an interrupt by the user counts as well
+            if not self.done:
+                self._put_back(before, offset, problem)
             raise
+
+    def _put_back(self, before: bytes, offset: int, problem: BaseException) -> None:
+        try:
+            self.file.write(before, offset)
+            self.file.sync_data()
+        except BaseException:
+            raise DatabaseFailedError(
+                f"{self.file.path}: writing the meta page failed ({problem!r}), and so did"
+                " putting back the old one; open the database again"
+            ) from problem
 
     def undo(self, size: int, *, rewrite_meta: bool) -> None:
         """Give back all space that was taken, a longer file included.

@@ -250,26 +250,34 @@ class DB:
         with self._file_lock:
             if tx._over:
                 raise TxError("the transaction is over")
-            if self._has_changes(tx):
-                self._commit_changes(tx)
-            self._finish(tx)
+            try:
+                if self._has_changes(tx):
+                    self._commit_changes(tx)
+            finally:
+                self._finish(tx)
 
     def _commit_changes(self, tx: Tx) -> None:
         assert self._freelist is not None
         size = self._file.size()
         commit = Commit(self._file, tx._pages, self._freelist, tx._meta, tx._dropped)
+        # Should this end in a way that is not foreseen here, writing on would not be safe.
+        self._failed = f"{self._path}: a commit was cut off; open the database again"
         try:
             meta = commit.build(tx._root, keep_freelist=self._keep_freelist)
-            self._write(commit, meta)
-            data = tx._pages.data
-            if meta.high_water * meta.page_size > len(data):
-                data = self._file.map()
-        except BaseException as problem:
-            self._abandon(commit, size, problem)
-            self._finish(tx)
+            data = self._write_pages(commit)
+            self._write_meta(commit, meta)
+        except DatabaseFailedError as problem:
+            self._failed = str(problem)
             raise
-        self._freelist.keep()
+        except BaseException:
+            if not commit.done:
+                unsure = self._durability == "relaxed" and self._durable_txid < commit.old.txid
+                commit.undo(size, rewrite_meta=unsure)
+                self._failed = None
+            raise
         self._state = _State(meta, self._map_pages(meta, data))
+        self._freelist.keep()
+        self._failed = None
 
     @staticmethod
     def _has_changes(tx: Tx) -> bool:
@@ -281,22 +289,18 @@ class DB:
             waiting += bucket._children.values()
         return False
 
-    def _write(self, commit: Commit, meta: Meta) -> None:
-        sync = self._durability != "off"
-        commit.write_pages(sync=sync)
+    def _write_pages(self, commit: Commit) -> mmap.mmap:
+        """Put the new pages on disk; a map of the file in which they are."""
+        commit.write_pages(sync=self._durability != "off")
         # That sync took the last commit's meta along, however it was written.
         self._durable_txid = commit.old.txid
+        data = commit.pages.data
+        return data if len(data) >= commit.high_water * commit.old.page_size else self._file.map()
+
+    def _write_meta(self, commit: Commit, meta: Meta) -> None:
         commit.write_meta(meta, sync=self._durability == "full")
         if self._durability != "relaxed":
             self._durable_txid = meta.txid
-
-    def _abandon(self, commit: Commit, size: int, problem: BaseException) -> None:
-        if isinstance(problem, DatabaseFailedError):
-            # The disk may have either state, so no page of either may be written again.
-            self._failed = str(problem)
-        else:
-            unsure = self._durability == "relaxed" and self._durable_txid < commit.old.txid
-            commit.undo(size, rewrite_meta=unsure)
 
     def _finish(self, tx: Tx) -> None:
         """End a transaction. Called by the garbage collector too, so it takes no lock."""

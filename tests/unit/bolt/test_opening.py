@@ -235,6 +235,9 @@ def test_small_address_spaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with DB(path, durability="off") as db:
         with pytest.raises(DatabaseTooLargeError, match="compact it"), db.update() as tx:
             tx.bucket(b"b").put(b"big", bytes(100 << 10))
+        copy = tmp_path / "copy.db"
+        copy.write_bytes(path.read_bytes())
+        assert value(copy) == b"2"  # nothing of the failed commit is in the file
         with db.update() as tx:
             tx.bucket(b"b").put(b"small", b"v")
     assert path.stat().st_size <= 64 << 10

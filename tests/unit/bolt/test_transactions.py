@@ -217,6 +217,39 @@ def test_a_failed_commit_keeps_nothing_and_the_database_goes_on(
     assert failures >= 5
 
 
+class InterruptedFile(DataFile):
+    """A data file at whose n-th sync the user presses Ctrl-C."""
+
+    countdown: ClassVar[int] = -1
+
+    def sync_data(self) -> None:
+        super().sync_data()
+        cls = type(self)
+        cls.countdown -= 1
+        if cls.countdown == 0:
+            raise KeyboardInterrupt
+
+
+class InterruptedDB(DB):
+    file_class = InterruptedFile
+
+
+@pytest.mark.parametrize("sync", [1, 2])
+def test_an_interrupted_commit_keeps_nothing(tmp_path: Path, sync: int) -> None:
+    path = tmp_path / "t.db"
+    with InterruptedDB(path, page_size=1024) as db:
+        write(db, 1)
+        InterruptedFile.countdown = sync
+        with pytest.raises(KeyboardInterrupt):
+            write(db, 2)
+        (tmp_path / "copy.db").write_bytes(path.read_bytes())
+        for number in (3, 4):
+            write(db, number)
+        assert list(check(db)) == []
+    with DB(tmp_path / "copy.db") as db, db.view() as tx:
+        assert read(tx) == {b"%08d" % 1}
+
+
 def test_a_commit_that_cannot_be_undone(tmp_path: Path) -> None:
     """Where not even the old meta page can be put back, writing is refused until the next open."""
     path = tmp_path / "t.db"
