@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+import weakref
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -18,6 +19,21 @@ from storebridge_lmdb.gate import Gate
 from storebridge_lmdb.sizes import Sizes
 
 log = logging.getLogger("storebridge.lmdb")
+
+_opened: weakref.WeakSet[Environment] = weakref.WeakSet()
+
+
+def release_inherited(path: Path) -> None:
+    """Close what a forked child has of its parent's environment, so that it can open its own:
+    py-lmdb refuses a second one in a process, and takes the parent's for one of the child's.
+
+    Not while a transaction was open at the fork: to end it would take the parent's place in the
+    reader table away.
+    """
+    for environment in list(_opened):
+        if environment.inherited and environment.path.resolve() == path.resolve():
+            environment.native.close()
+            _opened.discard(environment)
 
 
 class Environment:
@@ -45,6 +61,13 @@ class Environment:
         self._enter = self._gate.enter
         self.leave = self._gate.leave
         """What `begin` began for this one has ended."""
+        self._pid = os.getpid()
+        _opened.add(self)
+
+    @property
+    def inherited(self) -> bool:
+        """Whether it is the parent's, opened before a fork, with no transaction open."""
+        return self._pid != os.getpid() and self._gate.is_empty
 
     def begin(self, who: object, write: bool) -> lmdb.Transaction[bytes]:
         """Begin a native transaction, for `who` to `leave` when it has ended."""

@@ -18,7 +18,7 @@ _POLL = 0.001
 
 class Gate:
     """Going in and out is on the path of every read, so it takes no lock: adding to a set is
-    atomic; whoever shuts says so, then looks at the set; whoever enters does it the other way round.
+    atomic; whoever shuts says so, then looks at the set; whoever enters, the other way round.
     """
 
     def __init__(self) -> None:
@@ -36,6 +36,11 @@ class Gate:
             self._inside.discard(who)
             self._opened.wait()
             self._inside.add(who)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody is inside."""
+        return not self._inside
 
     @contextmanager
     def emptied(self, timeout: float) -> Iterator[None]:

@@ -18,7 +18,7 @@ from storebridge.driver.ordered import LAYOUT, OWN
 from storebridge_lmdb import access, sizes, verify
 from storebridge_lmdb.driver import LmdbDriver
 from storebridge_lmdb.engine import database_name
-from storebridge_lmdb.environment import Environment
+from storebridge_lmdb.environment import Environment, release_inherited
 from storebridge_lmdb.errors import kind_of
 from storebridge_lmdb.header import DATA, missing_pages, read_meta
 
@@ -42,6 +42,7 @@ def open_driver(path: Path, options: Options) -> LmdbDriver:
 
 
 def _open(path: Path, options: Options, map_sizes: sizes.Sizes) -> LmdbDriver:
+    release_inherited(path)
     state = _look(path)
     if state == "new":
         _require_new(path, options)
@@ -86,7 +87,7 @@ def _open_native(
         create=False,
         max_dbs=_MAX_DATABASES,
         max_readers=_MAX_READERS,
-        max_spare_txns=1,
+        max_spare_txns=0,  # a forked child would give the spare one's place in the table away
         lock=locked,
         **_FORMAT,
     )
