@@ -103,11 +103,9 @@ class LmdbDriver(OrderedDriver[Space]):
         }
 
     def close(self) -> None:
-        native = self._environment.native
         if not self._read_only:
-            native.sync(True)  # what `relaxed` and `off` have left to be written
-        native.close()
-        self._environment.writers.close()
+            self._environment.native.sync(True)  # what `relaxed` and `off` left to be written
+        self._environment.close()
 
     def _page_size(self) -> int:
         size: int = self._environment.native.stat()["psize"]

@@ -23,17 +23,21 @@ log = logging.getLogger("storebridge.lmdb")
 _opened: weakref.WeakSet[Environment] = weakref.WeakSet()
 
 
+def is_open_here(path: Path) -> bool:
+    """Whether this process has the environment open: LMDB would corrupt it if opened again."""
+    return any(each.is_at(path) and each.pid == os.getpid() for each in list(_opened))
+
+
 def release_inherited(path: Path) -> None:
     """Close what a forked child has of its parent's environment, so that it can open its own:
-    py-lmdb refuses a second one in a process, and takes the parent's for one of the child's.
+    py-lmdb takes the parent's for one of the child's.
 
     Not while a transaction was open at the fork: to end it would take the parent's place in the
     reader table away.
     """
     for environment in list(_opened):
-        if environment.inherited and environment.path.resolve() == path.resolve():
-            environment.native.close()
-            _opened.discard(environment)
+        if environment.is_at(path) and environment.pid != os.getpid() and environment.is_idle:
+            environment.close()
 
 
 class Environment:
@@ -61,13 +65,23 @@ class Environment:
         self._enter = self._gate.enter
         self.leave = self._gate.leave
         """What `begin` began for this one has ended."""
-        self._pid = os.getpid()
+        self.pid = os.getpid()
         _opened.add(self)
 
     @property
-    def inherited(self) -> bool:
-        """Whether it is the parent's, opened before a fork, with no transaction open."""
-        return self._pid != os.getpid() and self._gate.is_empty
+    def is_idle(self) -> bool:
+        """Whether no transaction is open."""
+        return self._gate.is_empty
+
+    def is_at(self, path: Path) -> bool:
+        """Whether it is the environment of this folder."""
+        return self.path.resolve() == path.resolve()
+
+    def close(self) -> None:
+        """Give everything back."""
+        self.native.close()
+        self.writers.close()
+        _opened.discard(self)
 
     def begin(self, who: object, write: bool) -> lmdb.Transaction[bytes]:
         """Begin a native transaction, for `who` to `leave` when it has ended."""

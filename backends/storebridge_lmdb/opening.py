@@ -18,7 +18,7 @@ from storebridge.driver.ordered import LAYOUT, OWN
 from storebridge_lmdb import access, sizes, verify
 from storebridge_lmdb.driver import LmdbDriver
 from storebridge_lmdb.engine import database_name
-from storebridge_lmdb.environment import Environment, release_inherited
+from storebridge_lmdb.environment import Environment, is_open_here, release_inherited
 from storebridge_lmdb.errors import kind_of
 from storebridge_lmdb.header import DATA, missing_pages, read_meta
 
@@ -26,6 +26,8 @@ _MAX_DATABASES = 256
 _MAX_READERS = 500
 _FORMAT: dict[str, Any] = {"lib_version": 0} if int(lmdb.__version__.split(".")[0]) >= 3 else {}
 """Since py-lmdb 3.0 there are two file formats; the tools that people have read the first one."""
+
+_ALREADY_OPEN = "already open in this process"
 
 State = Literal["new", "ours"]
 
@@ -42,7 +44,8 @@ def open_driver(path: Path, options: Options) -> LmdbDriver:
 
 
 def _open(path: Path, options: Options, map_sizes: sizes.Sizes) -> LmdbDriver:
-    release_inherited(path)
+    if is_open_here(path):
+        raise _already_open(path)
     state = _look(path)
     if state == "new":
         _require_new(path, options)
@@ -77,20 +80,29 @@ def _open(path: Path, options: Options, map_sizes: sizes.Sizes) -> LmdbDriver:
 def _open_native(
     path: Path, options: Options, map_sizes: sizes.Sizes, mode: int, locked: bool
 ) -> lmdb.Environment:
-    return lmdb.open(
-        str(path),
+    return _open_environment(
+        path,
         map_size=map_sizes.first,
         readonly=options.read_only,
         metasync=options.durability == "full",
         sync=options.durability != "off",
         mode=mode,
-        create=False,
         max_dbs=_MAX_DATABASES,
         max_readers=_MAX_READERS,
         max_spare_txns=0,  # a forked child would give the spare one's place in the table away
         lock=locked,
         **_FORMAT,
     )
+
+
+def _open_environment(path: Path, **settings: Any) -> lmdb.Environment:
+    try:
+        return lmdb.open(str(path), create=False, **settings)
+    except lmdb.Error as error:
+        if _ALREADY_OPEN not in str(error):
+            raise
+        release_inherited(path)
+        return lmdb.open(str(path), create=False, **settings)
 
 
 def _look(path: Path) -> State:
@@ -126,7 +138,7 @@ def _look(path: Path) -> State:
 
 def _look_inside(path: Path) -> State:
     """Whether an environment is ours. Without LMDB's own lock, whose file would be made by it."""
-    native = lmdb.open(str(path), readonly=True, lock=False, create=False, max_dbs=1)
+    native = _open_environment(path, readonly=True, lock=False, max_dbs=1)
     try:
         return _state_of(path, native)
     finally:
@@ -176,6 +188,12 @@ def _no_permission(path: Path, what: str) -> DriverError:
     )
 
 
+def _already_open(path: Path) -> DriverError:
+    return DriverError(
+        ErrorKind.CONFIGURATION, f"{path}: already open in this process: share that database"
+    )
+
+
 def _refused(path: Path, error: OSError) -> DriverError:
     if isinstance(error, PermissionError):
         return _no_permission(Path(error.filename or path), "open it")
@@ -185,10 +203,8 @@ def _refused(path: Path, error: OSError) -> DriverError:
 
 def _unopened(path: Path, error: lmdb.Error) -> DriverError:
     text = str(error)
-    if "already open in this process" in text:
-        return DriverError(
-            ErrorKind.CONFIGURATION, f"{path}: already open in this process: share that database"
-        )
+    if _ALREADY_OPEN in text:
+        return _already_open(path)
     if isinstance(error, lmdb.MemoryError):
         return DriverError(
             ErrorKind.CONFIGURATION,

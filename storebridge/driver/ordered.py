@@ -179,12 +179,13 @@ class OrderedTransaction(Generic[S]):
     def tally(self, deltas: Mapping[str, int]) -> dict[str, int]:
         own, engine = self._own, self._engine
         assert own is not None, "create_tables comes first"
+        get, put = engine.get, engine.put
         totals = {}
         for name, delta in deltas.items():
             key = f"{_TALLY}{name}".encode()
-            held = engine.get(own, key)
+            held = get(own, key)
             total = totals[name] = delta if held is None else _number(name, held) + delta
-            engine.put(own, key, str(total).encode())
+            put(own, key, str(total).encode())
         return totals
 
     def totals(self, prefix: str) -> dict[str, int]:
