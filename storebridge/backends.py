@@ -93,7 +93,7 @@ def name_of_existing(path: Path) -> str | None:
     Works while the backend is not installed. ForeignFileError for a file that is none of them.
     """
     head = _head(path)
-    if not head and (not path.is_dir() or not any(path.iterdir())):
+    if not head and not _has_files(path):
         return None
     for name, recognises in _BY_MAGIC.items():
         if recognises(path, head):
@@ -120,10 +120,19 @@ def name_by_suffix(path: Path) -> str:
     return DEFAULT
 
 
+def _has_files(path: Path) -> bool:
+    try:
+        return path.is_dir() and any(path.iterdir())
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
+
+
 def _head(path: Path) -> bytes:
     try:
         if path.is_dir() or not path.exists():
             return b""
+        if not path.is_file():
+            raise ConfigurationError(f"{path}: is neither a file nor a folder")
         with path.open("rb") as file:
             return file.read(HEAD_SIZE)
     except OSError as error:

@@ -6,8 +6,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from storebridge.errors import ConfigurationError
-from storebridge.location import Location, parse_location, parse_option
+from storebridge.backends import backend_named
+from storebridge.errors import ConfigurationError, UnknownBackendError
+from storebridge.location import Location, hide_password, parse_location, parse_option
 
 _ROLES = {"JOB": "requester", "EXECUTION": "compute"}
 _DEFAULTED = ("durability", "lock_timeout")
@@ -23,6 +24,7 @@ def location_from_environment(
     environ = os.environ if environ is None else environ
     source, text = _path(role, prefix, environ)
     type_variable = f"{prefix}{role}_STORE_TYPE"
+    _check_type(type_variable, environ)
     defaults: dict[str, str] = {}
     for option in _DEFAULTED:
         for variable in (
@@ -41,6 +43,14 @@ def location_from_environment(
         )
     except ConfigurationError as error:
         raise type(error)(f"{source}: {error}") from error
+
+
+def _check_type(variable: str, environ: Mapping[str, str]) -> None:
+    if name := environ.get(variable):
+        try:
+            backend_named(name)
+        except UnknownBackendError as error:
+            raise UnknownBackendError(f"{variable}={name!r}: {error}") from None
 
 
 def is_configured(role: str, *, prefix: str = "", environ: Mapping[str, str] | None = None) -> bool:
@@ -65,7 +75,7 @@ def _path(role: str, prefix: str, environ: Mapping[str, str]) -> tuple[str, str]
     names = _path_variables(role, prefix)
     given = {name: environ[name] for name in names if environ.get(name)}
     if len(set(given.values())) > 1:
-        both = " and ".join(f"{name}={value!r}" for name, value in given.items())
+        both = " and ".join(f"{name}={hide_password(value)!r}" for name, value in given.items())
         raise ConfigurationError(f"{both} mean the same and differ: set one of them")
     for name, value in given.items():
         return name, value

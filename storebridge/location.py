@@ -19,7 +19,9 @@ from storebridge.driver import Backend, Durability, Options
 from storebridge.errors import ConfigurationError
 
 _scheme = re.compile(r"([a-z][a-z0-9+.-]+):")
-_password = re.compile(r"(//[^/@:]*):[^/@]*@")
+# Up to the last @ before the query: a password may hold an @ or / that should have been escaped.
+_password = re.compile(r"(//[^/@:]*):[^?]*@")
+_password_option = re.compile(r"(?i)([?&][^=&]*pass[^=&]*=)[^&]*")
 _bare_query = re.compile(r"\?(?=[a-z_]+=)")
 OPTIONS = ("durability", "lock_timeout", "mode", "read_only")
 
@@ -41,7 +43,7 @@ class Location:
 
 def hide_password(text: str) -> str:
     """A location without the password in it."""
-    return _password.sub(r"\1:***@", text)
+    return _password_option.sub(r"\1***", _password.sub(r"\1:***@", text))
 
 
 def parse_location(
@@ -66,7 +68,7 @@ def parse_location(
         target = _target(name, address, text)
     else:
         address, query = [*_bare_query.split(text, maxsplit=1), ""][:2]
-        target = str(Path(address).expanduser().absolute())
+        target = _absolute(address)
         name = name_of_existing(Path(target)) or default_type or name_by_suffix(Path(target))
     if default_type is not None and default_type != name:
         known = "the location" if scheme else "the existing file"
@@ -93,7 +95,14 @@ def _target(scheme: str, address: str, text: str) -> str:
         path = address
     if not path:
         raise ConfigurationError(f"{text}: names no file; write {scheme}:///absolute/path")
-    return str(Path(unquote(path)).expanduser().absolute())
+    return _absolute(unquote(path))
+
+
+def _absolute(path: str) -> str:
+    try:
+        return str(Path(path).expanduser().absolute())
+    except RuntimeError as error:  # ~user
+        raise ConfigurationError(f"{path}: {error}") from None
 
 
 def _query(query: str, text: str) -> dict[str, str]:
@@ -105,7 +114,17 @@ def _query(query: str, text: str) -> dict[str, str]:
         raise ConfigurationError(
             f"{hide_password(text)}: options are written ?name=value&name=value"
         ) from None
-    return dict(pairs)
+    given = dict(pairs)
+    if len(given) < len(pairs):
+        raise ConfigurationError(
+            f"{hide_password(text)}: an option, {_repeated(pairs)}, comes twice"
+        )
+    return given
+
+
+def _repeated(pairs: list[tuple[str, str]]) -> str:
+    names = [name for name, _ in pairs]
+    return next(name for name in names if names.count(name) > 1)
 
 
 def _options(backend: Backend, given: Mapping[str, str]) -> Options:
