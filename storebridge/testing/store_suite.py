@@ -9,6 +9,7 @@ from storebridge.testing.harness import BackendHarness
 from storebridge.testing.stores.badinput import BadInputTests
 from storebridge.testing.stores.eventing import EventTests
 from storebridge.testing.stores.finding import FindTests
+from storebridge.testing.stores.machine import StoreMachineTests
 from storebridge.testing.stores.mending import MendingStoreTests, RecordVersionTests
 from storebridge.testing.stores.opening import OpeningStoreTests
 from storebridge.testing.stores.reading import ReadingTests
@@ -30,5 +31,6 @@ class StoreConformance(
     RecordVersionTests,
     OpeningStoreTests,
     TogetherTests,
+    StoreMachineTests,
 ):
     """Every promise of stores and of the database that hosts them, tested."""

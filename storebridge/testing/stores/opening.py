@@ -130,7 +130,7 @@ class OpeningStoreTests(StoreTests):
         with open_at(harness) as database:
             assert [owner.pid for owner in database.stopped_uncleanly] == [pids[0]]
 
-    def test_read_only(self, harness: BackendHarness) -> None:
+    def test_a_read_only_database(self, harness: BackendHarness) -> None:
         """Opened read-only, every write is a ReadOnlyError, reads work, and nothing is changed."""
         harness.require_persistent()
         with open_at(harness) as database:
