@@ -1,0 +1,72 @@
+"""Owners: a process told apart from any other that has or had its number."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+
+from storebridge import Owner, this_process
+from storebridge.owner import boot_id, start_time
+
+
+@pytest.fixture
+def child() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that lives until its input ends, with a name that is hard to parse."""
+    script = "import sys; sys.stdin.read()"
+    process = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE)
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def owner_of(pid: int) -> Owner:
+    return Owner(node_id="n", pid=pid, boot_id=boot_id(), started=start_time(pid) or "")
+
+
+def test_this_process() -> None:
+    """The running process is alive, on its own node; of another node nobody can tell."""
+    me = this_process("n")
+    assert me.pid == os.getpid()
+    assert (me.is_alive("n"), me.is_alive("m"), me.is_alive()) == (True, None, None)
+    assert this_process().is_alive() is True
+    assert msgspec.json.decode(msgspec.json.encode(me), type=Owner) == me
+
+
+def test_killed(child: subprocess.Popen[bytes]) -> None:
+    """A process that was killed is gone, at once: also while it is a zombie nobody waited for."""
+    owner = owner_of(child.pid)
+    assert owner.is_alive("n") is True
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert owner.is_alive("n") is False
+    child.wait()
+    assert owner.is_alive("n") is False
+    assert start_time(child.pid) is None
+
+
+def test_a_number_used_again(child: subprocess.Popen[bytes]) -> None:
+    """Another process with the same number started at another time, or at another boot."""
+    owner = owner_of(child.pid)
+    assert msgspec.structs.replace(owner, started="1").is_alive("n") is False
+    assert msgspec.structs.replace(owner, boot_id="another").is_alive("n") is False
+    assert owner.is_alive("n") is True
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are parsed on Linux only")
+def test_names_with_spaces_and_brackets() -> None:
+    """A process's name cannot be mistaken for the fields behind it."""
+    script = "import sys; open('/proc/self/comm', 'w').write(') Z 1 ('); print(); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        started = start_time(process.pid)
+        assert started is not None
+        assert started.isdigit()
+        process.communicate()
