@@ -88,8 +88,8 @@ class ReadEngine:
         """The transaction whose outcome it reads."""
         return self._native.id()
 
-    def database_names(self) -> list[bytes]:
-        """The names in the main database."""
+    def names(self) -> list[bytes]:
+        """The names of all databases."""
         with self._native.cursor() as cursor:
             return list(cursor.iternext(values=False))
 
@@ -139,6 +139,16 @@ class WriteEngine(ReadEngine):
 
     def delete(self, space: Space, key: bytes) -> None:
         self._delete(key, b"", space)
+
+    def bytes_in_use(self) -> int:
+        """The size of all pages that hold something; the rest of the file is free pages."""
+        native, environment = self._native, self._environment.native
+        spaces = [environment.open_db(each, txn=native, create=False) for each in self.names()]
+        stats = [native.stat(), *(native.stat(space) for space in spaces)]
+        pages = sum(
+            stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"] for stat in stats
+        )
+        return pages * stats[0]["psize"]
 
     def begin_again(self, removing: bool) -> None:
         """Begin anew in a larger map. `removing`: the transaction may use the reserve. DriverError

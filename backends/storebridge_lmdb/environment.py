@@ -141,9 +141,13 @@ class Environment:
             return  # a reader died: the pages that it held may be enough
         size = self.sizes.next(self.size, removing)
         if size is None:
-            raise self.full(f"the map's limit is {self.sizes.limit} bytes (map_size)")
+            raise self.full_map()
         self.resize(size, self.timeout)
         log.info("lmdb: the map has grown to %d bytes", self.size)
+
+    def full_map(self) -> DriverError:
+        """The error for a map at its limit."""
+        return self.full(f"the map's limit is {self.sizes.limit} bytes (map_size)")
 
     def full(self, why: str) -> DriverError:
         """The error for a database that has no room."""

@@ -34,7 +34,10 @@ class Sizes:
         if size < self.limit:
             return min(size * 2, self.limit)
         ceiling = self.limit + self.reserve
-        return ceiling if removing and size < ceiling else None
+        if not removing or size == ceiling:
+            return None
+        # What was made with a larger limit may be beyond the ceiling, and can be deleted as well.
+        return ceiling if size < ceiling else size + self.reserve
 
 
 def parse(text: str | None) -> Sizes:

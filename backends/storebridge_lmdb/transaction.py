@@ -83,6 +83,7 @@ class WriteTransaction(OrderedTransaction[Space]):
         self._log.append(("rebuild", table, values_of))
 
     def commit(self) -> None:
+        self._leave_the_reserve_alone()
         while True:
             try:
                 return self._engine.commit()
@@ -92,6 +93,17 @@ class WriteTransaction(OrderedTransaction[Space]):
                 if self._environment.disk_is_full(self._size()):
                     raise self._environment.full("no space left on the disk") from error
                 raise
+
+    def _leave_the_reserve_alone(self) -> None:
+        """Once deletes have reached into the reserve, what they freed is in the file beyond the
+        limit, too. Inserts that took it would leave nothing for the next deletes.
+        """
+        environment = self._environment
+        if self._removing or environment.size <= environment.sizes.limit:
+            return
+        if self._engine.bytes_in_use() > environment.sizes.limit:
+            self._engine.rollback()
+            raise environment.full_map()
 
     def _in_a_larger_map(self, *last: Any) -> Any:
         """Repeat what was done, and the call that failed, if it was one."""

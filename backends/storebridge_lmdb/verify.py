@@ -80,7 +80,7 @@ def _read_all(environment: Environment) -> list[str]:
     found = []
     engine = ReadEngine(environment)
     try:
-        for name in engine.database_names():
+        for name in engine.names():
             try:
                 engine.read_through(name)
             except lmdb.Error as error:

@@ -90,16 +90,32 @@ def test_deleting_makes_room_for_as_much(open_driver: Open) -> None:
     driver = open_driver(map_size="1M")
     count = fill(driver)
     largest = 0
-    for turn in range(300):
+    for turn in range(100):
         held = names(driver)
         remove(driver, held[0], turn)
         largest = max(largest, int(driver.describe()["pages"]))
         with suppress(DriverError):
-            put(driver, f"u{turn:05d}", BODY)
+            for more in range(5):
+                put(driver, f"u{turn:05d}-{more}", BODY)
     limit = driver.describe()["limit"]
     assert isinstance(limit, int)
     assert largest * 4096 <= limit + sizes.Sizes(limit).reserve // 4
     assert len(names(driver)) > count * 0.5
+
+
+def test_what_was_made_with_a_larger_limit_can_be_deleted(open_driver: Open) -> None:
+    driver = open_driver(map_size="64M")
+    transaction = driver.begin(True)
+    insert_many(transaction, 2000)
+    transaction.commit()
+    driver.close()
+    driver = open_driver(map_size="1M")
+    with pytest.raises(DriverError, match="map_size"):
+        put(driver, "one more", BODY)
+    for number in range(2000):
+        remove(driver, f"t{number}", number)
+    put(driver, "one more", BODY)
+    assert names(driver) == ["one more"]
 
 
 def test_a_change_in_a_full_map_may_be_too_much_and_is_undone(open_driver: Open) -> None:
