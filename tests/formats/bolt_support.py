@@ -136,9 +136,10 @@ def _dump(bucket: Bucket, depth: int, name: bytes, lines: list[str]) -> None:
 class Scribbler:
     """Makes the same random changes to a database and to a model, reading on the way."""
 
-    def __init__(self, seed: int, keys: int = 3000) -> None:
+    def __init__(self, seed: int, keys: int = 3000, key_size: int = 8) -> None:
         self.random = random.Random(seed)
         self.keys = keys
+        self.key_size = key_size  # long keys make branches of few children: tall trees
 
     def transaction(self, tx: Tx, model: Model, ops: int) -> None:
         removing = self.random.random() < 0.35
@@ -210,7 +211,7 @@ class Scribbler:
 
     def key(self) -> bytes:
         key = self.random.randrange(self.keys).to_bytes(8, "big")
-        return key.ljust(400, b"\0") if key[7] % 64 == 0 else key
+        return key.ljust(400 if key[7] % 64 == 0 else self.key_size, b"\0")
 
     def value(self) -> bytes:
         choice = self.random.randrange(40)

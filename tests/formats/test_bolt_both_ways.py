@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from storebridge_bolt.pybolt import DB
+from storebridge_bolt.pybolt.check import check
 
 from tests.formats.bolt_support import (
     ATTACK,
@@ -56,6 +57,50 @@ def take_turns(path: Path, seed: int, page_size: int, rounds: int) -> None:
 def test_turns(tmp_path: Path, page_size: int) -> None:
     """A few rounds at every page size."""
     take_turns(tmp_path / "t.db", base_seed(), page_size, rounds=8)
+
+
+def tall_trees(path: Path, seed: int, rounds: int) -> None:
+    """Trees of six levels and more, where deletes merge branches, and branches of branches."""
+    rnd = random.Random(seed)
+    scribbler, model = Scribbler(seed, keys=900, key_size=rnd.choice([200, 300])), Model()
+    with DB(path, page_size=1024, durability="off") as db:
+        with db.update() as tx:
+            bucket, inside = tx.create_bucket(b"bucket-0"), model.bucket(b"bucket-0")
+            for number in range(900):
+                key = number.to_bytes(8, "big").ljust(scribbler.key_size, b"\0")
+                bucket[key] = inside.entries[key] = b"v" * rnd.choice([5, 5, 900])
+        for turn in range(rounds):
+            with db.update() as tx:
+                bucket = tx.bucket(b"bucket-0")
+                for _ in range(rnd.randint(1, 4)):
+                    for key, _ in bucket.items(scribbler.key(), limit=rnd.choice([3, 40, 300])):
+                        del bucket[key], inside.entries[key]
+                for _ in range(rnd.choice([0, 5, 150])):
+                    key = scribbler.key()
+                    bucket[key] = inside.entries[key] = b"v" * rnd.choice([5, 5, 900])
+            assert dump(db) == list(model.lines()), f"seed {seed}, turn {turn}"
+            assert list(check(db)) == [], f"seed {seed}, turn {turn}"
+
+
+def test_tall_trees(tmp_path: Path) -> None:
+    seed = base_seed()
+    for number in range(8):
+        path = tmp_path / f"{number}.db"
+        tall_trees(path, seed + number, rounds=12)
+        go_check(path)
+        go_write(path, seed + number)
+
+
+@pytest.mark.attack
+@pytest.mark.timeout(1200)
+def test_many_tall_trees(tmp_path: Path) -> None:
+    seed = base_seed()
+    for number in range(300):
+        path = tmp_path / "t.db"
+        path.unlink(missing_ok=True)
+        tall_trees(path, seed + number, rounds=20)
+        go_check(path)
+        go_write(path, seed + number)
 
 
 @pytest.mark.attack

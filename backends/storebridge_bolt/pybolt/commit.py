@@ -132,7 +132,8 @@ class Commit:
         back as it was; DatabaseFailedError where even that fails.
         """
         offset = meta.txid % 2 * meta.page_size
-        before = self.file.read(META_END, offset)
+        # From the map: a read of the file would set its access time, and the sync write that too.
+        before = self.pages.data[offset : offset + META_END]
         try:
             self.file.write(meta.encode(), offset)
             if sync:

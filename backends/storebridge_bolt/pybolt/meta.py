@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from struct import Struct
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ NO_FREELIST = 0xFFFF_FFFF_FFFF_FFFF
 
 _BODY = Struct("<IIIIQQQQQ")  # magic, version, page size, flags, root, sequence, freelist, …
 _CHECKSUM = Struct("<Q")
+_SAME = 16
 META_SIZE = _BODY.size + _CHECKSUM.size
 META_END = HEADER_SIZE + META_SIZE
 
@@ -48,9 +50,17 @@ class Meta:
         return HEADER.pack(where, META, 0, 0) + body + _CHECKSUM.pack(fnv1a(body))
 
 
-def fnv1a(data: bytes) -> int:
-    """FNV-1a, 64 bits."""
-    value = _FNV_OFFSET
+def fnv1a(body: bytes) -> int:
+    """FNV-1a, 64 bits, of a meta's body. The first fields are those of every meta of a file."""
+    return _fnv1a(body[_SAME:], _fnv1a_of_start(body[:_SAME]))
+
+
+@lru_cache(maxsize=64)
+def _fnv1a_of_start(start: bytes) -> int:
+    return _fnv1a(start, _FNV_OFFSET)
+
+
+def _fnv1a(data: bytes, value: int) -> int:
     for byte in data:
         value = ((value ^ byte) * _FNV_PRIME) & _MASK
     return value

@@ -278,7 +278,8 @@ class TreeWriter:
             start = stop
         if all(self._fits_in(node.keys[index], nodes) for index, nodes in parts):
             for index, nodes in parts:
-                node.children[index] = self.put(nodes[0])
+                node.children[index] = nodes[0]
+            node.nodes = len(parts)
             assert node.origin is not None
             node.origin[2].extend(index for index, _ in parts)
         else:
@@ -306,18 +307,13 @@ class TreeWriter:
         node.shrunk = len(node.keys) < len(old_keys)
 
     def _settle(self, node: Branch) -> None:
-        """Merge children that became too small with a neighbour, then give the rest their pages.
+        """Merge children that became too small with a neighbour.
 
-        An only child stays a node: its parent has one child too few, so it will be merged or give
-        way, and then this child may have neighbours to merge with.
+        Nobody gets a page yet: a branch that keeps a single child will be merged itself, or give
+        way, and then the child may have neighbours to merge with, which must still be nodes.
         """
-        if len(node.children) < 2:
-            return
-        nodes = [child for child in node.children if child.__class__ is not int]
-        if any(map(self._is_small, nodes)):
+        if any(self._is_small(child) for child in node.children if child.__class__ is not int):
             self._merge_small(node)
-        if len(node.children) > 1:
-            self._put_children(node)
 
     def _merge_small(self, node: Branch) -> None:
         index = 0

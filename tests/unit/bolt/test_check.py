@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -144,6 +145,31 @@ def test_runs_of_pages() -> None:
     assert free.allocate(1) == 0
     free.undo(1)
     assert free.ids() == [2, 3, 5, 6, 7, 10, 11]
+
+
+def test_no_page_is_handed_out_twice() -> None:
+    """In any mix of single pages and runs, over commits that succeed or fail."""
+    rnd = random.Random(3)
+    for _ in range(300):
+        high, used = 60, set[int]()
+        free = Freelist(range(2, high))
+        for txid in range(1, 30):
+            taken: set[int] = set()
+            for _ in range(rnd.randrange(8)):
+                count = rnd.choice([1, 1, 1, 2, 3])
+                page = free.allocate(count)
+                pages = set(range(page, page + count)) if page else set()
+                assert not pages & (used | taken)
+                taken |= pages
+            freed = set(rnd.sample(sorted(used), min(len(used), rnd.randrange(8))))
+            free.free(txid, freed)
+            if rnd.randrange(4):
+                free.keep()
+                used = (used | taken) - freed
+            else:
+                free.undo(txid)
+            free.release(txid)
+            assert set(free.ids()) == set(range(2, high)) - used
 
 
 def test_freed_pages_wait() -> None:
