@@ -3,9 +3,10 @@ from pathlib import Path
 import pytest
 
 from storebridge.testing.driver_suite import BackendHarness, DriverConformance
+from storebridge.testing.store_suite import StoreConformance
 
 
-class TestBolt(DriverConformance):
+class TestBolt(DriverConformance, StoreConformance):
     @pytest.fixture
     def harness(self, tmp_path: Path) -> BackendHarness:
         return BackendHarness("bolt", tmp_path)
