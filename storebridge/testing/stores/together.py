@@ -9,6 +9,7 @@ import threading
 import time
 import traceback
 from contextlib import ExitStack
+from typing import NoReturn
 
 import pytest
 
@@ -28,6 +29,7 @@ from storebridge.testing.stores.base import StoreTests, assert_sound, ids, open_
 from storebridge.testing.stores.script import Script, found
 from storebridge.testing.stores.versions import NEW, OLD, Old
 from storebridge.testing.stores.workers import StoreWorker, store_worker
+from storebridge.transaction import Unit
 
 PROCESSES = 8
 
@@ -233,7 +235,14 @@ def _use_after_fork(harness: BackendHarness, jobs: JobStore) -> None:
             mine.create(Job(id="child"))
 
 
+def _must_not_be_called(*_: object) -> NoReturn:
+    raise AssertionError("the parent's transaction was touched")
+
+
 def _leave_blocks_after_fork(database: Database, blocks: list[TransactionBlock]) -> None:
+    # Whatever reached the engine would be done to the parent's connection.
+    for name in ("rollback", "undo_to", "commit"):
+        setattr(Unit, name, _must_not_be_called)
     blocks[1].__exit__(ZeroDivisionError, ZeroDivisionError(), None)
     blocks[0].__exit__(ZeroDivisionError, ZeroDivisionError(), None)
     with pytest.raises(StoreClosedError, match="fork"):
