@@ -1,12 +1,14 @@
 """The conformance suite, and fixtures for the tests of those who use storebridge.
 
-**You write a backend.** Subclass `DriverConformance`, supply one fixture, and get all of it::
+**You write a backend.** Subclass `DriverConformance` (the contract) and `StoreConformance` (what
+every store promises on top of it), supply one fixture, and get all of it::
 
     import pytest
     from storebridge.testing.driver_suite import DriverConformance
     from storebridge.testing.harness import BackendHarness
+    from storebridge.testing.store_suite import StoreConformance
 
-    class TestMyEngine(DriverConformance):
+    class TestMyEngine(DriverConformance, StoreConformance):
         @pytest.fixture
         def harness(self, tmp_path):
             return BackendHarness("storebridge_myengine:backend", tmp_path)
@@ -17,7 +19,8 @@ long; `STOREBRIDGE_SEED=…` chooses the random operations (a failure prints its
 `STOREBRIDGE_SHRINK=1` looks for the shortest way to that failure, which may take minutes.
 
 **You use storebridge.** The pytest plugin comes with the package: ask for the fixture
-`storebridge_location`, and choose the backend with `--storebridge-backend`.
+`storebridge_location`, `storebridge_database`, `job_store` or `execution_store`, and choose the
+backend with `--storebridge-backend`.
 
 Nothing is imported here: pytest and hypothesis come with the extra `testing`.
 """

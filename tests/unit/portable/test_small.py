@@ -93,11 +93,11 @@ def test_selectors(text: str, parts: list[Requirement]) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    (
+    [
         *(",", "a,", "a=", "=b", "a=b=c", "a in", "a in b", "a in ()", "a in (b", "a in (b,)"),
         *("!a=b", "a b", "a!b", "!", "a notin (,)", "(a)", "a in (b) c", "a=b,,c", "a=\0"),
         "a" * 129,
-    ),
+    ],
 )
 def test_malformed_selectors(text: str) -> None:
     """What is no selector is refused in one line that shows what is accepted."""
