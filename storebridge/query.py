@@ -216,11 +216,16 @@ class Plan(Generic[R]):
             if found is None:
                 return None  # a label left behind; `check` reports it
             body = found
+        record = self.decoded(body)
+        if record is None and record_id not in page.quarantined:
+            page.quarantined.append(record_id)
+        return record
+
+    def decoded(self, body: bytes) -> R | None:
+        """The record of a body; None if it cannot be read."""
         try:
             return self._decode(body)
         except CorruptStoreError:
-            if record_id not in page.quarantined:
-                page.quarantined.append(record_id)
             return None
 
     def passes(self, record: R) -> bool:
@@ -258,7 +263,8 @@ class Plan(Generic[R]):
         if self._sources[0].by == "label":
             kinds.append(str)
         return [type(part) for part in position] == kinds and all(
-            type(part) is str or MIN_INTEGER <= part <= MAX_INTEGER for part in position
+            _is_key_text(part) if type(part) is str else MIN_INTEGER <= part <= MAX_INTEGER
+            for part in position
         )
 
 
@@ -266,6 +272,7 @@ class _Item(NamedTuple, Generic[R]):
     """A row of a source. Of a label's row the record is not read before it is wanted."""
 
     order: Position
+    """Empty where the body, which says it, cannot be read."""
     key: Key
     body: bytes
     record: R | None
@@ -307,7 +314,7 @@ class _Stream(Generic[R]):
 
     def _read(self) -> None:
         rows, end = self._scan(self._after, self._share)
-        items = [item for row in rows if (item := self._item(*row)) is not None]
+        items = [self._item(*row) for row in rows]
         if not self._in_order(items, end):
             items = self._read_one_by_one(len(rows))
         self._after, self._ended = end, end is None
@@ -322,13 +329,14 @@ class _Stream(Generic[R]):
         rows, end = self._transaction.scan(source.table, part)
         return rows, None if end is None else end[len(source.prefix) :]
 
-    def _item(self, key: Key, body: bytes) -> _Item[R] | None:
+    def _item(self, key: Key, body: bytes) -> _Item[R]:
         if self._plan.is_label(self._source):
             order = (label_time(body), key[-1])
             return _Item(order, key, body, None)
-        record = self._plan.read_row(self._transaction, self._source, key, body, self._page)
+        record = self._plan.decoded(body)
         if record is None:
-            return None
+            # Its id is noted by `take`: what is read ahead may belong to the next page.
+            return _Item((), key, body, None)
         return _Item((microseconds(record.created_at), record.id), key, body, record)
 
     def _in_order(self, items: list[_Item[R]], end: Position | None) -> bool:
@@ -337,21 +345,23 @@ class _Stream(Generic[R]):
             orders.reverse()
         first, last = (end, self._after) if self._plan.range.reverse else (self._after, end)
         return (
-            all(before < behind for before, behind in pairwise(orders))
+            all(orders)
+            and all(before < behind for before, behind in pairwise(orders))
             and (first is None or not orders or first <= orders[0])
             and (last is None or not orders or orders[-1] <= last)
             and self._after not in orders
         )
 
     def _read_one_by_one(self, count: int) -> list[_Item[R]]:
-        """A time column edited by hand puts a row where its body does not belong. Then the index
-        says where each is: else the merge would pass over others, or never end."""
+        """A time column edited by hand puts a row where its body does not belong, and one that
+        cannot be read does not say where. Then the index says where each is: else the merge would
+        pass over others, or never end."""
         items: list[_Item[R]] = []
         before = after = self._after
         for _ in range(count):
             rows, after = self._scan(after, 1)
             order = after or self._order_of_last(before, rows)
-            items += [item._replace(order=order) for row in rows if (item := self._item(*row))]
+            items += [self._item(*row)._replace(order=order) for row in rows]
             before = after
         return items
 
@@ -360,10 +370,18 @@ class _Stream(Generic[R]):
         unless that is not behind the one before it."""
         reverse = self._plan.range.reverse
         for row in rows:
-            item = self._item(*row)
-            if item and (before is None or (item.order < before) is reverse):
-                return item.order
+            order = self._item(*row).order
+            if order and (before is None or (order < before) is reverse):
+                return order
         return (MIN_INTEGER if reverse else MAX_INTEGER, "")
+
+
+def _is_key_text(text: str) -> bool:
+    """Whether it can stand in a key: JSON can say a lone surrogate, which no engine encodes."""
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 def layout_filters(layout: StoreLayout) -> list[str]:

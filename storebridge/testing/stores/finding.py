@@ -309,7 +309,7 @@ class FindTests(StoreTests):
             jobs.create(Job(id=f"{n}"))
         forged: tuple[list[Any], ...] = ([], [1], [1, 2], ["x", "y"], [2**70, "x"], [1, "x", "y"])
         queries: list[dict[str, Any]] = [{}, {"state": ["Pending", "Running"]}, {"sort": "id"}]
-        for position in (*forged, [None, "x"]):
+        for position in (*forged, [None, "x"], [1, "\ud800"], ["\ud800"], [1, "a\0"]):
             for query in queries:
                 found = jobs.find(limit=1, **query).cursor
                 assert found is not None

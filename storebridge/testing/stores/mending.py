@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -18,6 +18,7 @@ from storebridge import (
     Job,
     JobStore,
     NewerRecordError,
+    Page,
     RecordSpec,
     RecordStore,
 )
@@ -101,6 +102,20 @@ class MendingStoreTests(StoreTests):
         assert executions.history("1")[0].kind == "created"
         assert database.get("execution", ("1",)) == body
         assert executions.resolve("1") == "1"
+
+    @pytest.mark.parametrize("descending", [False, True])
+    def test_quarantined_once(self, executions: ExecutionStore, descending: bool) -> None:
+        """Page by page, each unreadable record is listed once, on the page that passes it."""
+        for number in range(6):
+            executions.create(Execution(id=str(number), job_id="j"))
+        for number in (1, 3):
+            executions.set_state(str(number), "Running")
+        for number in (2, 4, 5):
+            edit_body(executions, str(number), lambda _: b"{")
+        for states in (["Created"], ["Created", "Running"]):
+            pages = list(_pages(executions, 1, state=states, descending=descending))
+            met = [one for page in pages for one in page.quarantined]
+            assert met == sorted(["2", "4", "5"], reverse=descending)
 
     def test_discard(self, database: Database, jobs: JobStore) -> None:
         """A quarantined record can be discarded by its id: then nothing of it is left but its
@@ -272,17 +287,21 @@ class MendingStoreTests(StoreTests):
         assert {t.name: all_rows(database, t.name) for t in database.tables()} == before
 
 
-def _paged_at_most(store: RecordStore[Any], limit: int, **query: Any) -> list[str]:
-    """As `paged`, but for not more pages than could be needed."""
-    found: list[str] = []
+def _pages(store: RecordStore[Any], limit: int, **query: Any) -> Iterator[Page[Any]]:
+    """The pages of a query; AssertionError for more of them than could be needed."""
     cursor = None
     for _ in range(40):
         page = store.find(limit=limit, cursor=cursor, **query)
-        found += ids(page)
+        yield page
         cursor = page.cursor
         if cursor is None:
-            return found
-    raise AssertionError(f"pages without end: {found}")
+            return
+    raise AssertionError("pages without end")
+
+
+def _paged_at_most(store: RecordStore[Any], limit: int, **query: Any) -> list[str]:
+    """As `paged`, but for not more pages than could be needed."""
+    return [one for page in _pages(store, limit, **query) for one in ids(page)]
 
 
 class RecordVersionTests(StoreTests):
