@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from types import UnionType
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, inspect
 
 from storebridge.canonical import canonical_raw, check_integers, encoder, reason
 from storebridge.errors import (
@@ -60,10 +59,17 @@ class Codec(Generic[R]):
         self._upgrades = dict(upgrades)
         self.decode_current = msgspec.json.Decoder(record_type).decode
         """Decode a body of this very version; msgspec's errors for any other."""
-        fields = msgspec.structs.fields(record_type)
-        self._raw_fields = tuple(field.name for field in fields if field.type is Raw)
-        self._times = tuple(field.name for field in fields if _is_time(field.type))
+        kinds = {field.name: field.type for field in _fields(record_type)}
+        _check_members(record_type, kinds)
+        self._raw_fields = tuple(n for n, kind in kinds.items() if type(kind) is inspect.RawType)
+        self._times = tuple(n for n, kind in kinds.items() if _is_time(kind))
         self._more_times = tuple(n for n in self._times if n not in ("created_at", "modified_at"))
+        annotations = {field.name: field.type for field in msgspec.structs.fields(record_type)}
+        self._times_within = {
+            name: annotations[name]
+            for name, kind in kinds.items()
+            if name not in self._times and inspect.DateTimeType in map(type, _parts(kind))
+        }
 
     def encode(self, record: R) -> bytes:
         """The body. The record's values are taken to be valid (see `validated`)."""
@@ -119,6 +125,8 @@ class Codec(Generic[R]):
                 raise InvalidRecordError(f"{name}: {error}") from None
         for name in self._more_times:
             setattr(record, name, _in_utc(name, getattr(record, name)))
+        for name, annotation in self._times_within.items():
+            setattr(record, name, _within_in_utc(name, getattr(record, name), annotation))
 
     def _blamed(self, record: R, error: Exception) -> str:
         """What msgspec says, with the field that it is about where it does not name it."""
@@ -182,10 +190,58 @@ def _members(body: bytes) -> tuple[dict[str, Any], int]:
     return members, version
 
 
-def _is_time(annotation: Any) -> bool:
-    return annotation is datetime or (
-        isinstance(annotation, UnionType) and datetime in annotation.__args__
-    )
+def _fields(record_type: type[Record]) -> tuple[inspect.Field, ...]:
+    kind = inspect.type_info(record_type)
+    assert isinstance(kind, inspect.StructType)
+    return kind.fields
+
+
+def _parts(kind: inspect.Type) -> list[inspect.Type]:
+    """A type and the types of all that is in it, each once: a type may be in itself."""
+    found: dict[int, inspect.Type] = {}
+    waiting = [kind]
+    while waiting:
+        kind = waiting.pop()
+        if id(kind) not in found:
+            found[id(kind)] = kind
+            waiting += _inner(kind)
+    return list(found.values())
+
+
+def _inner(kind: inspect.Type) -> Iterator[inspect.Type]:
+    for name in kind.__struct_fields__:
+        member = getattr(kind, name)
+        for part in member if isinstance(member, tuple) else (member,):
+            inner = part.type if isinstance(part, inspect.Field) else part
+            if isinstance(inner, inspect.Type):
+                yield inner
+
+
+def _check_members(record_type: type[Record], kinds: Mapping[str, inspect.Type]) -> None:
+    """ConfigurationError for what could never be stored: members of JSON are named by text."""
+    for name, kind in kinds.items():
+        for part in _parts(kind):
+            if isinstance(part, inspect.DictType) and not _is_text(part.key_type):
+                raise ConfigurationError(
+                    f"{record_type.__name__}.{name}: keys are text in JSON: use dict[str, …]"
+                )
+
+
+def _is_text(kind: inspect.Type) -> bool:
+    if isinstance(kind, inspect.Metadata):
+        return _is_text(kind.type)
+    if isinstance(kind, inspect.LiteralType):
+        return all(isinstance(value, str) for value in kind.values)
+    if isinstance(kind, inspect.EnumType):
+        return issubclass(kind.cls, str)
+    return isinstance(kind, inspect.StrType | inspect.AnyType)
+
+
+def _is_time(kind: inspect.Type) -> bool:
+    """Whether it is a time, or a time or None."""
+    kinds = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
+    found = {type(one) for one in kinds}
+    return inspect.DateTimeType in found and found <= {inspect.DateTimeType, inspect.NoneType}
 
 
 def _in_utc(name: str, time: datetime | None) -> datetime | None:
@@ -197,3 +253,24 @@ def _in_utc(name: str, time: datetime | None) -> datetime | None:
         return time.astimezone(UTC)
     except OverflowError:
         raise InvalidRecordError(f"{name}: {time} is beyond the calendar in UTC") from None
+
+
+def _within_in_utc(name: str, value: Any, annotation: Any) -> Any:
+    """The value, all times in it in UTC."""
+    try:
+        plain = msgspec.to_builtins(value, builtin_types=(datetime,))
+        return msgspec.convert(_walked(name, plain), annotation, builtin_types=(datetime,))
+    except InvalidRecordError:
+        raise
+    except (TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise InvalidRecordError(f"{name}: {reason(error)}") from None
+
+
+def _walked(name: str, plain: Any) -> Any:
+    if isinstance(plain, datetime):
+        return _in_utc(name, plain)
+    if isinstance(plain, dict):
+        return {key: _walked(name, member) for key, member in plain.items()}
+    if isinstance(plain, list | tuple | set | frozenset):
+        return [_walked(name, item) for item in plain]
+    return plain
