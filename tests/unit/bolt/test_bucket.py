@@ -246,7 +246,8 @@ OPS = st.lists(
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(ops=OPS, start=st.none() | KEYS, stop=st.none() | KEYS, limit=st.none() | st.integers(0, 9))
 def test_ranges_agree_with_a_dictionary(

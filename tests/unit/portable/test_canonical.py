@@ -7,15 +7,12 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
 from storebridge import InvalidRecordError, from_json, to_json
 from storebridge.canonical import canonical_raw, check_integers
-
-settings.register_profile("storebridge", deadline=None, database=None, derandomize=True)
-settings.load_profile("storebridge")
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 scalars = (
