@@ -147,6 +147,12 @@ class SabotagedHarness(BackendHarness):
         return PlainBackend(self.saboteur)
 
 
+@pytest.fixture
+def attacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten times as many random operations."""
+    monkeypatch.setenv("STOREBRIDGE_ATTACK", "10")
+
+
 def _suite(driver: type[PlainDriver]) -> type[DriverConformance]:
     @pytest.fixture
     def harness(self: object, tmp_path: Path) -> BackendHarness:
@@ -162,3 +168,5 @@ class TestPlain(_suite(PlainDriver)):  # type: ignore[misc]  # made at run time
 
 
 globals().update({f"Test{each.__name__}": _suite(_driver(each)) for each in CAUGHT_BY})
+# In four hundred examples every seed should find it; in forty it is for some to find.
+globals()["TestRarelyWrong"] = pytest.mark.usefixtures("attacked")(globals()["TestRarelyWrong"])
