@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Generic, Self, TypeVar
@@ -26,6 +27,7 @@ from storebridge.record import Codec, Record
 from storebridge.spec import RecordSpec, index_value, layout_of
 from storebridge.writes import Expect, Writer
 
+logger = logging.getLogger("storebridge")
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
 
@@ -114,11 +116,29 @@ class RecordStore(Generic[R]):
     # --- reading ---
 
     def versions(self, record_id: str) -> list[R]:
-        """The old versions of a record, oldest first; the current one is `get(record_id)`."""
+        """The old versions of a record, oldest first; the current one is `get(record_id)`.
+
+        One that cannot be read is left out, and a warning in the log names it.
+        """
         if self._version is None:
             raise InvalidQueryError(f"store {self._noun!r} keeps no versions")
         rows = self.database.read(_scan_all, self._version, Range(prefix=(check_id(record_id),)))
-        return [self.codec.decode(body) for _, body in rows]
+        found = (self._version_or_none(record_id, key[1], body) for key, body in rows)
+        return [version for version in found if version is not None]
+
+    def _version_or_none(self, record_id: str, number: Any, body: bytes) -> R | None:
+        try:
+            return self.codec.decode(body)
+        except CorruptStoreError as error:
+            logger.warning(
+                "%s: version %s of %s %r is left out: %s",
+                self.database.location.text,
+                number,
+                self._noun,
+                record_id,
+                error,
+            )
+            return None
 
     def get(self, record_id: str) -> R:
         """The record with this very id. RecordNotFoundError; CorruptStoreError if quarantined."""

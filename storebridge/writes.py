@@ -39,9 +39,11 @@ class Expect:
     revision: int | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.states, str) or isinstance(self.not_states, str):
-            # Any part of the text would do for a state.
-            raise InvalidRecordError("expected states: a collection of states, not one text")
+        if self.revision is not None and type(self.revision) is not int:
+            raise InvalidRecordError(f"expected revision: a whole number, not {self.revision!r}")
+        for states in (self.states, self.not_states):
+            if states is not None and type(states) is not tuple:
+                _check_collection(states)
 
     def mismatch(self, record: Any) -> str | None:
         """What is not as expected, in words; None if all is."""
@@ -285,6 +287,8 @@ class Writer(Generic[R]):
     def _check_expected(self, record: R, expect: Expect | None) -> None:
         if expect is None:
             return
+        if not isinstance(expect, Expect):
+            raise InvalidRecordError(f"expect: give an Expect(...), not {expect!r}")
         for state in (*(expect.states or ()), *(expect.not_states or ())):
             self._check_state(state)
         mismatch = expect.mismatch(record)
@@ -308,6 +312,8 @@ class Writer(Generic[R]):
 
     def _check_changes(self, changes: Mapping[str, Any]) -> None:
         for name in changes:
+            if name == "state" and self._followers:
+                raise InvalidRecordError("state: is changed by set_state()")
             if name in _KEPT_BY_STORE or (name == "version" and self._version is not None):
                 raise InvalidRecordError(f"{name}: is set by the store")
             if name not in self._spec.type.__struct_fields__:
@@ -362,6 +368,12 @@ class Writer(Generic[R]):
         while rows := unit.scan(self._version, part)[0]:
             for key, body in rows:
                 unit.remove(self._version, key, (), body)
+
+
+def _check_collection(states: Any) -> None:
+    # Any part of a text would do for a state.
+    if isinstance(states, str | bytes) or not isinstance(states, Collection):
+        raise InvalidRecordError(f"expected states: a collection of states, not {states!r}")
 
 
 def _transitions(spec: RecordSpec[Any]) -> Mapping[str, tuple[str, ...]]:

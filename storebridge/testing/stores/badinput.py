@@ -28,7 +28,7 @@ from storebridge import (
     to_json,
 )
 from storebridge.testing.samples import LONG_TEXTS, TEXTS, longest
-from storebridge.testing.stores.base import StoreTests, assert_sound, contents, ids
+from storebridge.testing.stores.base import Calls, StoreTests, assert_sound, contents, ids
 
 
 class Reading(Record, kw_only=True, tag=1):
@@ -298,6 +298,36 @@ class BadInputTests(StoreTests):
         some_jobs.update("j", priority=1)
         with refused(some_jobs, ConflictError):
             some_jobs.update("j", priority=2, expect=Expect(revision=1))
+
+    def test_expectations_that_are_none(self, some_jobs: JobStore) -> None:
+        """What cannot be expected is refused as such, and the caller's transaction goes on."""
+        wrong: list[dict[str, Any]] = [
+            {"states": 5},
+            {"states": "Running"},
+            {"not_states": b"x"},
+            {"revision": "1"},
+            {"revision": True},
+        ]
+        for given in wrong:
+            with refused(some_jobs):
+                Expect(**given)
+        changes: Calls = (
+            lambda: some_jobs.update("j", expect=cast(Any, {"revision": 1}), priority=1),
+            lambda: some_jobs.set_state("j", "Running", expect=cast(Any, 1)),
+            lambda: some_jobs.delete("j", expect=cast(Any, "Pending")),
+            lambda: some_jobs.update("j", expect=Expect(states=[cast(Any, [])]), priority=1),
+        )
+        with some_jobs.database.transaction():
+            for change in changes:
+                with pytest.raises(InvalidRecordError, match=r"expect|state"):
+                    change()
+            some_jobs.update("j", expect=Expect(states=["Pending"], revision=1), priority=2)
+        assert (some_jobs.get("j").priority, some_jobs.get("j").revision) == (2, 2)
+
+    def test_a_state_is_no_field_to_update(self, some_jobs: JobStore) -> None:
+        """Who tries is told what to call."""
+        with pytest.raises(InvalidRecordError, match=r"set_state\(\)"):
+            some_jobs.update("j", state="Running")
 
     def test_stores_without_states(self, readings: RecordStore[Reading]) -> None:
         """Where records have no states, what speaks of states is refused in words."""

@@ -137,6 +137,18 @@ class MendingStoreTests(StoreTests):
         jobs.create(Job(id="2", name="n"))
         assert_sound(database)
 
+    def test_unreadable_versions(
+        self, database: Database, jobs: JobStore, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """An old version that cannot be read keeps nobody from the others; the log names it."""
+        jobs.create(Job(id="1"))
+        for priority in (1, 2, 3):
+            jobs.update("1", priority=priority)
+        key = ("1", 2)
+        database.write(lambda unit: unit.engine.replace("job-version", key, (), (), b"{"))
+        assert [job.priority for job in jobs.versions("1")] == [0, 2]
+        assert "version 2 of job '1' is left out" in caplog.text
+
     def test_unreadable_labels(self, database: Database, jobs: JobStore) -> None:
         """Found by its labels, too, an unreadable record is listed as quarantined."""
         jobs.create(Job(id="1", labels={"a": "b"}))
