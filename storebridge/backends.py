@@ -35,7 +35,7 @@ BUILTIN = {
     "sqlite": Builtin("storebridge_sqlite", None, ("sqlite",), (".db", ".sqlite", ".sqlite3")),
     "lmdb": Builtin("storebridge_lmdb", "lmdb", ("lmdb",), (".lmdb", ".mdb")),
     "bolt": Builtin("storebridge_bolt", None, ("bolt",), (".bolt", ".boltdb")),
-    "tinydb": Builtin("storebridge_tinydb", "tinydb", ("tinydb",), (".json",)),
+    "tinydb": Builtin("storebridge_tinydb", None, ("tinydb",), (".json",)),
     "memory": Builtin("storebridge_memory", None, ("memory",), ()),
 }
 
@@ -70,6 +70,8 @@ def _import(name: str, builtin: Builtin) -> Backend:
 def unavailable(name: str, error: ImportError) -> BackendUnavailableError:
     """What to say where a backend, or the engine that it imports when it opens, is missing."""
     builtin = BUILTIN.get(name)
+    if builtin and not builtin.extra and error.name == builtin.module:
+        return BackendUnavailableError(f"the {name} backend is not part of this release")
     how = f"pip install 'storebridge[{builtin.extra}]'" if builtin and builtin.extra else str(error)
     return BackendUnavailableError(f"the {name} backend is not installed: {how}")
 
@@ -92,9 +94,14 @@ def name_of_existing(path: Path) -> str | None:
 
     Works while the backend is not installed. ForeignFileError for a file that is none of them.
     """
-    head = _head(path)
-    if not head and not _has_files(path):
-        return None
+    try:
+        head = _head(path)
+        return _name_by_content(path, head) if head or _has_files(path) else None
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _name_by_content(path: Path, head: bytes) -> str:
     for name, recognises in _BY_MAGIC.items():
         if recognises(path, head):
             return name
@@ -121,22 +128,16 @@ def name_by_suffix(path: Path) -> str:
 
 
 def _has_files(path: Path) -> bool:
-    try:
-        return path.is_dir() and any(path.iterdir())
-    except OSError as error:
-        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
+    return path.is_dir() and any(path.iterdir())
 
 
 def _head(path: Path) -> bytes:
-    try:
-        if path.is_dir() or not path.exists():
-            return b""
-        if not path.is_file():
-            raise ConfigurationError(f"{path}: is neither a file nor a folder")
-        with path.open("rb") as file:
-            return file.read(HEAD_SIZE)
-    except OSError as error:
-        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
+    if path.is_dir() or not path.exists():
+        return b""
+    if not path.is_file():
+        raise ConfigurationError(f"{path}: is neither a file nor a folder")
+    with path.open("rb") as file:
+        return file.read(HEAD_SIZE)
 
 
 def _is_sqlite(path: Path, head: bytes) -> bool:

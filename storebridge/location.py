@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, get_args
 from urllib.parse import parse_qsl, unquote
 
@@ -59,6 +59,8 @@ def parse_location(
     scheme or the existing file that is an error that names `type_source`. `defaults` are options
     that the query overrides.
     """
+    if not isinstance(text, str):
+        raise ConfigurationError(f"a location is text or a path, not {type(text).__name__}")
     if not text or "\0" in text:
         raise ConfigurationError("a location must not be empty and must not contain NUL")
     scheme = _scheme.match(text)
@@ -69,7 +71,7 @@ def parse_location(
     else:
         address, query = [*_bare_query.split(text, maxsplit=1), ""][:2]
         target = _absolute(address)
-        name = name_of_existing(Path(target)) or default_type or name_by_suffix(Path(target))
+        name = _name_of(Path(target), default_type)
     if default_type is not None and default_type != name:
         known = "the location" if scheme else "the existing file"
         raise ConfigurationError(
@@ -78,6 +80,22 @@ def parse_location(
     backend = backend_named(name)
     given = dict(defaults or {}) | _query(query, text)
     return Location(backend, target, _options(backend, given), hide_password(text))
+
+
+def location_of(given: str | PurePath | Location) -> Location:
+    """What a caller names a database by. A path is one literally: whatever looks like a scheme, an
+    option or `~` in it is part of a file's name."""
+    if isinstance(given, Location):
+        return given
+    if not isinstance(given, PurePath):
+        return parse_location(given)
+    path = Path(given).absolute()
+    _refuse_nul(str(path))
+    return Location(backend_named(_name_of(path, None)), str(path), Options(), str(path))
+
+
+def _name_of(path: Path, default_type: str | None) -> str:
+    return name_of_existing(path) or default_type or name_by_suffix(path)
 
 
 def _target(scheme: str, address: str, text: str) -> str:
@@ -98,7 +116,13 @@ def _target(scheme: str, address: str, text: str) -> str:
     return _absolute(unquote(path))
 
 
+def _refuse_nul(text: str) -> None:
+    if "\0" in text:
+        raise ConfigurationError("a location must not contain NUL")
+
+
 def _absolute(path: str) -> str:
+    _refuse_nul(path)
     try:
         return str(Path(path).expanduser().absolute())
     except RuntimeError as error:  # ~user

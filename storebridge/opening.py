@@ -20,7 +20,7 @@ from storebridge.driver import Driver, DriverError
 from storebridge.errors import ConfigurationError, LayoutVersionError, StorebridgeError
 from storebridge.executions import ExecutionStore
 from storebridge.jobs import JobStore
-from storebridge.location import Location, parse_location
+from storebridge.location import Location, location_of
 from storebridge.owner import Owner
 from storebridge.recount import RecountReport, recount_all
 from storebridge.transaction import Unit
@@ -47,9 +47,7 @@ def open_database(
     ConfigurationError and its kinds for what cannot be opened as asked, StorageError and its kinds
     for a file that is locked, corrupt or of a newer layout. A file that is refused is not changed.
     """
-    if not isinstance(location, Location):
-        location = parse_location(os.fspath(location))
-    location = _with_options(location, read_only, create)
+    location = _with_options(location_of(location), read_only, create)
     key = (
         location.backend.name,
         os.path.realpath(location.target) if location.path else location.target,

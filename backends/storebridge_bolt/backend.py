@@ -38,8 +38,8 @@ class BoltBackend:
         from storebridge_bolt.pybolt import DB, BoltError, InvalidFileError, LockTimeoutError
 
         path = Path(target)
-        self._require(path, options)
         try:
+            self._require(path, options)
             db = DB(
                 path,
                 read_only=options.read_only,

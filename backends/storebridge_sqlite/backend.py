@@ -52,7 +52,9 @@ class SqliteBackend:
 
 def _cache(extra: Mapping[str, str]) -> int:
     text = extra.get("cache", str(_DEFAULT_CACHE))
-    if text.isascii() and text.isdecimal() and _LEAST_CACHE <= int(text) <= _LARGEST_CACHE:
+    # Python refuses to make an integer of thousands of digits.
+    whole = text.isascii() and text.isdecimal() and len(text) < 20
+    if whole and _LEAST_CACHE <= int(text) <= _LARGEST_CACHE:
         return int(text)
     raise DriverError(
         ErrorKind.CONFIGURATION,

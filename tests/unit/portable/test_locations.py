@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sqlite3
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,6 +76,9 @@ def test_options() -> None:
         ("/a.db?mode=600&x", "name=value"),
         ("/a.db?mode=600&mode=640", "mode.*twice"),
         ("~nobody-of-this-name/a.db", "home"),
+        ("sqlite:///a%00.db", "NUL"),
+        ("lmdb:a%00", "NUL"),
+        ("bolt:///a%00.db", "NUL"),
     ],
 )
 def test_bad_locations(text: str, words: str) -> None:
@@ -81,6 +86,26 @@ def test_bad_locations(text: str, words: str) -> None:
     with pytest.raises(ConfigurationError, match=words) as caught:
         parse_location(text)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("given", [None, b"/a.db", 5])
+def test_what_is_neither_text_nor_path(given: Any) -> None:
+    """It is refused as a location, not by a TypeError."""
+    with pytest.raises(ConfigurationError, match=f"text or a path, not {type(given).__name__}"):
+        open_database(given)
+
+
+@pytest.mark.parametrize("name", ["jobs:1.db", "sqlite:x", "a.db?durability=off", "~", "a%20b"])
+def test_paths_are_literal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Nothing in a path is a scheme, an option, an escape or a home."""
+    monkeypatch.chdir(tmp_path)
+    for _ in ("new", "existing"):
+        with open_database(Path(name)) as database:
+            assert database.location.path == tmp_path / name
+            assert database.location.options.durability == "full"
+    assert (tmp_path / name).is_file()
+    with pytest.raises(ConfigurationError, match="NUL"):
+        open_database(Path("a\0b"))
 
 
 def test_unknown_backends() -> None:
@@ -179,11 +204,38 @@ def test_what_is_neither_file_nor_folder(tmp_path: Path) -> None:
         open_database(str(tmp_path / "pipe"))
 
 
+def test_what_cannot_be_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the system refuses while a backend looks for its magic number is said in words."""
+
+    def refuse(path: Path, head: bytes) -> bool:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    (tmp_path / "data.mdb").touch()
+    monkeypatch.setitem(finding._BY_MAGIC, "lmdb", refuse)
+    with pytest.raises(ConfigurationError, match="cannot be read: Permission denied"):
+        open_database(tmp_path)
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "lmdb", "bolt"])
+def test_names_that_are_too_long(tmp_path: Path, backend: str) -> None:
+    """The file system's refusal is said in words."""
+    with pytest.raises(ConfigurationError, match="too long"):
+        open_database(f"{backend}://{tmp_path}/{'a' * 300}")
+
+
 def test_symbolic_links_are_one_location(tmp_path: Path) -> None:
     """Two names of one file are one database."""
     (tmp_path / "link.db").symlink_to(tmp_path / "file.db")
     with open_database(tmp_path / "file.db") as one, open_database(tmp_path / "link.db") as other:
         assert one is other
+
+
+def test_a_backend_that_is_not_shipped_yet(tmp_path: Path) -> None:
+    """Its files are recognised, and no extra is named that there is not."""
+    (tmp_path / "x").write_text("{}")
+    for text in (str(tmp_path / "x"), f"tinydb://{tmp_path}/y"):
+        with pytest.raises(BackendUnavailableError, match="tinydb .* not part of this release"):
+            parse_location(text)
 
 
 def test_an_empty_json_object_is_tinydb(tmp_path: Path) -> None:

@@ -218,7 +218,7 @@ def test_a_link_leads_to_one_lock(path: Path, tmp_path: Path) -> None:
     other.close()
 
 
-@pytest.mark.parametrize("value", ["", "-1", "63", "1.5", "16M", "²", "99999999999"])
+@pytest.mark.parametrize("value", ["", "-1", "63", "1.5", "16M", "²", "99999999999", "9" * 5000])
 def test_a_bad_cache_option(path: Path, value: str) -> None:
     """Named with its value and with what is accepted, before anything is made."""
     with pytest.raises(DriverError) as caught:
