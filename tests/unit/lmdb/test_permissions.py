@@ -11,17 +11,13 @@ import pytest
 from storebridge.driver import DriverError, ErrorKind
 from tests.unit.lmdb.support import Open, names, put
 from tests.unit.lmdb.test_processes import ready, run
-
-NOBODY = 65534
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+from tests.unit.users import OWNER, two_users
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
+def path(shared: Path) -> Path:
     """A location that other users can get to."""
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
-    return tmp_path / "db.lmdb"
+    return shared / "db.lmdb"
 
 
 def owners(path: Path) -> dict[str, tuple[int, int]]:
@@ -32,14 +28,14 @@ def owners(path: Path) -> dict[str, tuple[int, int]]:
     }
 
 
-@as_root
+@two_users
 def test_another_user_may_not_read_by_default(path: Path, open_driver: Open) -> None:
     put(open_driver(), "a")
     assert run("as_nobody", path, "read") == "configuration"
     assert run("as_nobody", path, "write") == "configuration"
 
 
-@as_root
+@two_users
 def test_another_user_reads_without_leaving_a_file(path: Path, open_driver: Open) -> None:
     driver = open_driver(mode=0o644)
     put(driver, "a")
@@ -56,14 +52,14 @@ def test_another_user_reads_without_leaving_a_file(path: Path, open_driver: Open
     put(open_driver(), "c")
 
 
-@as_root
+@two_users
 def test_a_reader_that_cannot_register_waits_for_the_writer(path: Path, open_driver: Open) -> None:
     open_driver(mode=0o644).close()
     with ready("hold_writer", path):
         assert run("as_nobody", path, "read") == "locked"
 
 
-@as_root
+@two_users
 def test_another_user_of_an_open_mode_takes_part(path: Path, open_driver: Open) -> None:
     driver = open_driver(mode=0o666)
     path.chmod(0o777)
@@ -73,15 +69,14 @@ def test_another_user_of_an_open_mode_takes_part(path: Path, open_driver: Open) 
     assert {owner for owner, _ in owners(path).values()} <= {0}
 
 
-@as_root
+@two_users
 @pytest.mark.parametrize("what", ["read", "write"])
 def test_root_does_not_lock_the_owner_out(path: Path, what: str) -> None:
-    path.parent.chmod(0o777)
     run("make_as_nobody", path, "600")
     for name in ("lock.mdb", "storebridge.lock"):
         (path / name).unlink(missing_ok=True)
     run("as_root", path, what)
-    assert {owner for owner, _ in owners(path).values()} == {NOBODY}
+    assert {owner for owner, _ in owners(path).values()} == {OWNER}
     assert {mode for _, mode in owners(path).values()} == {0o600}
     written = ["by root"] if what == "write" else []
     assert run("as_nobody", path, "write") == [["by nobody", *written, "made"], "lock.mdb"]

@@ -4,7 +4,6 @@ JSON at the end. As processes of their own, since a fork would share LMDB's lock
 
 from __future__ import annotations
 
-import codecs
 import json
 import os
 import resource
@@ -18,6 +17,7 @@ from storebridge_lmdb.driver import LmdbDriver
 
 from storebridge.driver import DriverError, Options
 from tests.unit.lmdb.support import EVENT, THING, names, put
+from tests.unit.users import OWNER, become
 
 
 def opened(path: str, **given: object) -> LmdbDriver:
@@ -85,17 +85,9 @@ def disk_full(path: str, argument: str) -> object:
     }
 
 
-def become_nobody() -> None:
-    """Become another user, who may not be able to read the interpreter's own files."""
-    codecs.lookup("ascii")
-    os.setgroups([])
-    os.setgid(65534)
-    os.setuid(65534)
-
-
 def as_nobody(path: str, argument: str) -> object:
     """Read, or write, as another user; a kind of error, or the names found."""
-    become_nobody()
+    become(OWNER)
     try:
         driver = opened(path, read_only=argument == "read", lock_timeout=0.5)
         if argument == "write":
@@ -120,7 +112,7 @@ def as_root(path: str, argument: str) -> object:
 
 def make_as_nobody(path: str, argument: str) -> object:
     """Make a database as another user."""
-    become_nobody()
+    become(OWNER)
     driver = opened(path, mode=int(argument, 8))
     put(driver, "made")
     driver.close()

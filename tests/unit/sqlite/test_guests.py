@@ -17,11 +17,7 @@ from storebridge_sqlite import backend
 from storebridge.driver import DriverError, ErrorKind, Options, Range
 from storebridge.testing.harness import reading, writing
 from storebridge.testing.samples import LAYOUT, LOG, TABLES
-
-OWNER, OTHER, ROOT = 65534, 65533, 0
-two_users = pytest.mark.skipif(
-    os.getuid() != 0, reason="becoming two other users takes root, and this is not root"
-)
+from tests.unit.users import OTHER, OWNER, ROOT, two_users
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Another process with a database open, perhaps of another user: does what its stdin says, one
 word a line, and answers each in one line of JSON.
 
-Run as `python actor.py PATH UID OPTIONS`, the options as JSON.
+Run as `python -m tests.unit.actor BACKEND PATH UID GID OPTIONS`, the options as JSON.
 """
 
 from __future__ import annotations
@@ -11,20 +11,21 @@ import os
 import sys
 import time
 
-from storebridge_sqlite import backend
-
-from storebridge.driver import Driver, DriverError, Options, Range
+from storebridge.driver import Backend, Driver, DriverError, Options, Range
+from storebridge.testing.harness import load_backend
 from storebridge.testing.samples import LAYOUT, LOG, TABLES
+from tests.unit.users import become
 
 
 class Actor:
-    def __init__(self, path: str, options: Options) -> None:
+    def __init__(self, backend: Backend, path: str, options: Options) -> None:
+        self.backend = backend
         self.path = path
         self.options = options
         self.driver: Driver | None = None
 
     def open(self) -> str:
-        self.driver = backend.open(self.path, self.options)
+        self.driver = self.backend.open(self.path, self.options)
         self.driver.create_tables(TABLES, LAYOUT)
         return "opened"
 
@@ -83,17 +84,11 @@ class Actor:
         return {entry.name: entry.stat().st_uid for entry in os.scandir(os.path.dirname(self.path))}
 
 
-def become(uid: int) -> None:
-    if uid != os.getuid():
-        os.setgroups([])
-        os.setgid(uid)
-        os.setuid(uid)
-
-
 def main() -> None:
-    path, uid, options = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
-    actor = Actor(path, Options(**options))
-    become(uid)
+    name, path, uid, gid, options = sys.argv[1:]
+    actor = Actor(load_backend(name), path, Options(**json.loads(options)))
+    if int(uid) != os.getuid():
+        become(int(uid), int(gid))
     for line in sys.stdin:
         try:
             answer = getattr(actor, line.strip())()
