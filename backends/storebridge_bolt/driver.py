@@ -136,7 +136,8 @@ class BoltDriver(OrderedDriver[Space]):
         return BoltEngine(self._db.begin(write))
 
     def kind(self, error: BaseException) -> ErrorKind | None:
-        return kind_of(error)
+        # Once it is open, the system refuses what has nothing to do with how it was asked for.
+        return kind_of(error) or (ErrorKind.OTHER if isinstance(error, OSError) else None)
 
     def holder(self) -> int | None:
         """Nobody else: whoever has the file open keeps all others out."""

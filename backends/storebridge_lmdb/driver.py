@@ -76,7 +76,8 @@ class LmdbDriver(OrderedDriver[Space]):
         return super()._create_spaces(names, layout)
 
     def kind(self, error: BaseException) -> ErrorKind | None:
-        return kind_of(error)
+        # Once it is open, the system refuses what has nothing to do with how it was asked for.
+        return kind_of(error) or (ErrorKind.OTHER if isinstance(error, OSError) else None)
 
     def holder(self) -> int | None:
         return self._environment.writers.holder()

@@ -39,7 +39,7 @@ class SqliteBackend:
             driver.layout()
         except BaseException as error:
             driver.close()
-            if isinstance(error, sqlite3.Error):
+            if isinstance(error, sqlite3.Error | OSError):
                 kind = driver.kind(error) or ErrorKind.OTHER
                 raise DriverError(kind, f"{path}: {error}") from error
             raise

@@ -65,5 +65,5 @@ def _kind_without_code(error: sqlite3.Error) -> ErrorKind:
     return ErrorKind.CORRUPT if str(error).startswith(_UNDECODABLE) else ErrorKind.OTHER
 
 
-def _kind_of_os_error(error: OSError) -> ErrorKind | None:
-    return ErrorKind.FULL if error.errno in _NO_SPACE else None
+def _kind_of_os_error(error: OSError) -> ErrorKind:
+    return ErrorKind.FULL if error.errno in _NO_SPACE else ErrorKind.OTHER

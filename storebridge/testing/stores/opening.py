@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -44,6 +45,34 @@ def marks(database: Database) -> list[str]:
 
 class OpeningStoreTests(StoreTests):
     """`open_database`."""
+
+    @pytest.mark.parametrize("read_only", [False, True])
+    def test_a_file_that_is_moved_away(self, harness: BackendHarness, read_only: bool) -> None:
+        """What cannot go on without the file's name says so in one of our errors; with the file
+        back in its place everything goes on.
+        """
+        harness.require_files()
+        with open_at(harness) as database:
+            JobStore(database).create(Job(id="j"))
+        database = open_at(harness, read_only=read_only)
+        jobs = JobStore(database)
+        kept = harness.target + ".moved"
+        os.rename(harness.target, kept)
+        calls: Calls = (
+            lambda: jobs.get("j"),
+            lambda: jobs.find(),
+            lambda: jobs.set_state("j", "Running"),
+            database.describe,
+            database.holder,
+        )
+        try:
+            for call in calls:
+                with contextlib.suppress(StorebridgeError):
+                    call()
+        finally:
+            os.rename(kept, harness.target)
+        assert jobs.get("j").id == "j"
+        database.close()
 
     def test_a_killed_process_is_noticed(
         self, harness: BackendHarness, caplog: pytest.LogCaptureFixture

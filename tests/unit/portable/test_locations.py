@@ -234,7 +234,7 @@ def test_a_backend_that_is_not_shipped_yet(tmp_path: Path) -> None:
     """Its files are recognised, and no extra is named that there is not."""
     (tmp_path / "x").write_text("{}")
     for text in (str(tmp_path / "x"), f"tinydb://{tmp_path}/y"):
-        with pytest.raises(BackendUnavailableError, match="tinydb .* not part of this release"):
+        with pytest.raises(BackendUnavailableError, match=r"tinydb .* not part of this release"):
             parse_location(text)
 
 
