@@ -139,7 +139,7 @@ def _add_history(group: click.Group, kind: Kind) -> None:
 
     command = click.argument("record_id", metavar="ID")(with_location(json_option(history)))
     text = (
-        f"Show what happened to a {kind.name}, oldest first, also when it was deleted since."
+        f"Show what happened to {kind.one}, oldest first, also when it was deleted since."
         " With --json one event on each line."
     )
     _add(group, "history", command, text, f"{group.name} history {kind.name[0]}-1f3a")
@@ -160,7 +160,7 @@ def _add_set_state(group: click.Group, kind: Kind) -> None:
     command = click.option("--message", "-m", metavar="TEXT", help="Why.")(command)
     command = click.argument("state")(command)
     command = click.argument("record_id", metavar="ID")(command)
-    text = f"Pass a {kind.name} into STATE: {', '.join(kind.states)}. Prints its id and state."
+    text = f"Pass {kind.one} into STATE: {', '.join(kind.states)}. Prints its id and state."
     example = f"{group.name} set-state {kind.name[0]}-1f3a Failed -m 'disk broken'"
     _add(group, "set-state", command, text, example)
 

@@ -38,6 +38,11 @@ class Kind(NamedTuple):
     columns: tuple[str, ...]
     """What a list shows of a record."""
 
+    @property
+    def one(self) -> str:
+        """The name with its article."""
+        return f"{'an' if self.name[0] in 'aeiou' else 'a'} {self.name}"
+
 
 JOBS = Kind("job", "JOB", JobStore, JOB_STATES.states, ("id", "name", "type", "state", "message"))
 EXECUTIONS = Kind(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,10 @@ from pathlib import Path
 import click
 import pytest
 
+from storebridge.backends import BUILTIN, backend_named
 from storebridge.cli.app import SECTIONS, cli
+from storebridge.errors import BackendUnavailableError
+from storebridge.location import OPTIONS
 
 ROOT = Path(__file__).parents[3]
 
@@ -35,6 +39,7 @@ def test_the_help_shows_every_command() -> None:
 def test_help(path: str) -> None:
     command = COMMANDS[path]
     text = command.help or ""
+    assert not re.search(r"\ba [aeio]", text), "an article"
     assert len(text.split("Example:")[0]) > 20, "says nothing"
     assert re.search(rf"^  .*{path} ?", text.partition("Example:")[2], re.MULTILINE), "no example"
     for parameter in command.params:
@@ -58,3 +63,14 @@ def test_examples_can_be_parsed(path: str) -> None:
         known = {opt for parameter in command.params for opt in parameter.opts} | {"--help"}
         if path != "storebridge":
             assert set(re.findall(r"(?<=\s)--[a-z-]+", " " + line)) <= known
+
+
+def test_readme_names_every_option_of_a_location() -> None:
+    section = (
+        (ROOT / "README.md").read_text().partition("\n## Configuration\n")[2].partition("| ")[0]
+    )
+    wanted = set(OPTIONS)
+    for name in BUILTIN:
+        with contextlib.suppress(BackendUnavailableError):
+            wanted |= set(backend_named(name).extra_options)
+    assert {option for option in wanted if f"`{option}`" not in section} == set()
