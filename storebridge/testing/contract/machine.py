@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
-import hypothesis
-from hypothesis import HealthCheck, Phase
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 
 from storebridge.driver import Driver, Field, Key, Range, Table, Transaction, UniqueClash, Values
 from storebridge.testing.contract.base import DriverTests
-from storebridge.testing.harness import BackendHarness, attack, reading
+from storebridge.testing.harness import BackendHarness, reading
 from storebridge.testing.model import Model, agree, nonzero
+from storebridge.testing.randomly import run_randomly
 from storebridge.testing.samples import (
     ENTRY,
     INTEGERS,
@@ -281,24 +278,4 @@ class MachineTests(DriverTests):
         """Thousands of random operations, in batches, committed or rolled back, read in between
         and from old snapshots, over reopening, answer what plain dicts and sorted lists answer.
         """
-        shrink = bool(os.environ.get("STOREBRIDGE_SHRINK"))
-        seed = int(os.environ.get("STOREBRIDGE_SEED", "1"))
-        settings = hypothesis.settings(
-            max_examples=EXAMPLES * attack(),
-            stateful_step_count=STEPS,
-            deadline=None,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-            # The shortest way to a failure can take minutes to find, so it is for those who ask.
-            phases=[Phase.generate, *([Phase.shrink] if shrink else [])],
-        )
-
-        class Machine(DriverMachine):
-            def __init__(self) -> None:
-                super().__init__(harness)
-
-        try:
-            run_state_machine_as_test(hypothesis.seed(seed)(Machine), settings=settings)
-        except Exception as error:
-            error.add_note(f"again, and shorter, with STOREBRIDGE_SEED={seed} STOREBRIDGE_SHRINK=1")
-            raise
+        run_randomly(DriverMachine, harness, EXAMPLES, STEPS)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-import hypothesis
-from hypothesis import HealthCheck, Phase
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from storebridge import (
     JOB_STATES,
@@ -24,7 +21,8 @@ from storebridge import (
     RecordNotFoundError,
 )
 from storebridge.labels import parse_selector
-from storebridge.testing.harness import BackendHarness, attack
+from storebridge.testing.harness import BackendHarness
+from storebridge.testing.randomly import run_randomly
 from storebridge.testing.stores.base import StoreTests, Ticks, assert_sound, ids, open_at
 
 EXAMPLES = 40
@@ -327,24 +325,4 @@ class StoreMachineTests(StoreTests):
         found both ways by random queries, over reopening, leave what plain dicts say; counters
         equal the records after every step.
         """
-        shrink = bool(os.environ.get("STOREBRIDGE_SHRINK"))
-        seed = int(os.environ.get("STOREBRIDGE_SEED", "1"))
-        settings = hypothesis.settings(
-            max_examples=EXAMPLES * attack(),
-            stateful_step_count=STEPS,
-            deadline=None,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-            # The shortest way to a failure can take minutes to find, so it is for those who ask.
-            phases=[Phase.generate, *([Phase.shrink] if shrink else [])],
-        )
-
-        class Machine(StoreMachine):
-            def __init__(self) -> None:
-                super().__init__(harness)
-
-        try:
-            run_state_machine_as_test(hypothesis.seed(seed)(Machine), settings=settings)
-        except Exception as error:
-            error.add_note(f"again, and shorter, with STOREBRIDGE_SEED={seed} STOREBRIDGE_SHRINK=1")
-            raise
+        run_randomly(StoreMachine, harness, EXAMPLES, STEPS)
