@@ -51,6 +51,9 @@ class BoltBackend:
             raise self._not_bolt(path, error) from error
         except LockTimeoutError as error:
             raise DriverError(ErrorKind.LOCKED, str(error), holder=error.holder) from error
+        except PermissionError as error:
+            what = "open it read-only, as its owner, or change its mode or its folder's"
+            raise DriverError(ErrorKind.CONFIGURATION, f"{path}: no permission; {what}") from error
         except (BoltError, OSError) as error:
             kind = kind_of(error) or ErrorKind.CONFIGURATION
             reason = error.strerror if isinstance(error, OSError) else error

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 import time
 
 from storebridge.driver import Backend, Driver, DriverError, Options, Range
@@ -23,6 +24,11 @@ class Actor:
         self.path = path
         self.options = options
         self.driver: Driver | None = None
+
+    def warm_up(self) -> None:
+        """Import what opening imports, while we may read it for certain."""
+        with tempfile.TemporaryDirectory() as folder:
+            self.backend.open(os.path.join(folder, "any"), Options()).close()
 
     def open(self) -> str:
         self.driver = self.backend.open(self.path, self.options)
@@ -88,6 +94,7 @@ def main() -> None:
     name, path, uid, gid, options = sys.argv[1:]
     actor = Actor(load_backend(name), path, Options(**json.loads(options)))
     if int(uid) != os.getuid():
+        actor.warm_up()
         become(int(uid), int(gid))
     for line in sys.stdin:
         try:

@@ -41,9 +41,7 @@ class DataFile:
 
     def write(self, data: bytes, offset: int) -> None:
         """Write all of `data` at `offset`."""
-        written = os.pwrite(self.fd, data, offset)
-        while written < len(data):
-            written += os.pwrite(self.fd, data[written:], offset + written)
+        _write(self.fd, data, offset)
 
     def truncate(self, size: int) -> None:
         """Make the file this long."""
@@ -130,6 +128,13 @@ def lock_holder(fd: int) -> int | None:
     return None
 
 
+def _write(fd: int, data: bytes, offset: int) -> None:
+    """Write all of it: on a disk that is nearly full the system at first writes only a part."""
+    written = os.pwrite(fd, data, offset)
+    while written < len(data):
+        written += os.pwrite(fd, data[written:], offset + written)
+
+
 def create_file(path: str, content: bytes, mode: int) -> None:
     """Make a file of this content appear at once and durably; leave one that exists alone."""
     folder = os.path.dirname(path) or "."
@@ -138,7 +143,7 @@ def create_file(path: str, content: bytes, mode: int) -> None:
     try:
         try:
             os.fchmod(fd, mode)  # exactly this, whatever the umask
-            os.write(fd, content)
+            _write(fd, content, 0)
             os.fsync(fd)
         finally:
             os.close(fd)

@@ -113,8 +113,12 @@ class DB:
         _open_databases[id(self)] = weakref.ref(self)
 
     def _fill_empty_file(self, page_size: int) -> None:
-        self._file.write(new_file(page_size), 0)
-        self._file.sync()
+        try:
+            self._file.write(new_file(page_size), 0)
+            self._file.sync()
+        except BaseException:
+            self._file.truncate(0)  # half of a file would be taken for a damaged one
+            raise
 
     def _load(self) -> _State:
         meta = choose_meta(*read_metas(self._file.read))
