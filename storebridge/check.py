@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from storebridge import meta
 from storebridge.database import Database
 from storebridge.driver import Fault, Key, Position, Range, Rows, Transaction
 from storebridge.errors import TransactionError
@@ -53,8 +54,12 @@ def check(database: Database) -> Iterator[Fault]:
     """
     for line in database.engine_check():
         yield Fault("", None, line)
+    layouts = database.refresh()
     with database.snapshot():
-        for layout in database.refresh().values():
+        for name in database.read(meta.unreadable_layouts):
+            problem = "cannot be read; opening the store again writes it anew"
+            yield Fault(meta.META.name, (name,), problem)
+        for layout in layouts.values():
             yield from _check_store(database, layout)
 
 
@@ -147,7 +152,8 @@ def repair(database: Database) -> RepairReport:
 
 def _repair(unit: Unit, database: Database, faults: list[Fault], names: set[str]) -> RepairReport:
     rebuilt, labels = [], 0
-    layouts = list(database.layouts.values())
+    # Another process may have added states, whose counters must not be taken for strays.
+    layouts = list(database.refresh().values())
     for layout in layouts:
         if layout.label is not None and layout.label.name in names:
             labels += _mend_labels(unit, database, layout)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import heapq
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
-from threading import Lock, get_ident
+from threading import get_ident
 from time import perf_counter
 from types import TracebackType
 from typing import Any, NoReturn, TypeVar
 
-from storebridge import meta, recount, times
+from storebridge import eventlog, meta, recount, times
 from storebridge.driver import (
     Driver,
     DriverError,
@@ -26,58 +25,26 @@ from storebridge.driver import (
 )
 from storebridge.errors import (
     ConfigurationError,
-    ConflictError,
-    CorruptStoreError,
-    ForeignFileError,
     ReadOnlyError,
-    StorageError,
     StorebridgeError,
     StoreClosedError,
-    StoreFullError,
-    StoreLockedError,
     TransactionError,
 )
-from storebridge.events import Event, decode_event
+from storebridge.events import Event
 from storebridge.limits import check_id, check_integer
 from storebridge.location import Location
 from storebridge.owner import Owner, this_process
 from storebridge.recount import RecountReport
 from storebridge.spec import StoreLayout
 from storebridge.statistics import Statistics
-from storebridge.transaction import SEQUENCE, Mark, Unit
+from storebridge.transaction import Mark, Unit
+from storebridge.translation import translated
+from storebridge.turns import Turn
 
 logger = logging.getLogger("storebridge")
-_SLOW = 1.0
 _WAITED = 0.001
 _READ_ATTEMPTS = 5
-_EVENT_PAGE = 500
 T = TypeVar("T")
-
-_ERRORS: dict[ErrorKind, type[StorebridgeError]] = {
-    ErrorKind.LOCKED: StoreLockedError,
-    ErrorKind.FULL: StoreFullError,
-    ErrorKind.CORRUPT: CorruptStoreError,
-    ErrorKind.READ_ONLY: ReadOnlyError,
-    ErrorKind.FOREIGN: ForeignFileError,
-    ErrorKind.CLOSED: StoreClosedError,
-    ErrorKind.CONFLICT: ConflictError,
-    ErrorKind.CONFIGURATION: ConfigurationError,
-    ErrorKind.OTHER: StorageError,
-}
-
-
-def translated(error: BaseException, kind: ErrorKind | None, where: str) -> StorebridgeError | None:
-    """Our error for one that came out of a driver: the only place where that is decided. None for
-    what is not the engine's."""
-    if kind is None:
-        return None
-    message = " ".join(str(error).split())
-    if where and where not in message:
-        message = f"{where}: {message}"
-    if kind is ErrorKind.LOCKED:
-        return StoreLockedError(message, holder=getattr(error, "holder", None))
-    return _ERRORS[kind](message)
-
 
 _blocks: dict[int, Database] = {}
 """By thread: the database whose `transaction()` it is in."""
@@ -104,7 +71,7 @@ class Database:
         """Processes that wrote here and ended without closing, found when this one opened it."""
         self.recounted: tuple[RecountReport, ...] = ()
         """What counting again found and mended after that, store by store."""
-        self._writer = Lock()
+        self._turn = Turn(location.text, location.options.lock_timeout, self.statistics)
         self._unit: Unit | None = None
         self._snapshots: dict[int, Transaction] = {}
         self._unusable: str | None = None
@@ -137,13 +104,13 @@ class Database:
         """Close the file whoever uses it, once no other thread writes. StoreLockedError, and still
         open, if one does for longer than `lock_timeout`."""
         self._check_idle()
-        self._acquire_writer()
+        self._turn.take()
         try:
             if self._opener is not None:
                 self._remove_mark(self._opener)
         finally:
             self._unusable = f"{self.location.text}: the database is closed"
-            self._writer.release()
+            self._turn.give()
             self.driver.close()
 
     def _check_idle(self) -> None:
@@ -180,44 +147,60 @@ class Database:
 
     def declare(self, layout: StoreLayout) -> StoreLayout:
         """Make the tables of a store, if they are missing. Returns the layout with all states that
-        the database knows. ConfigurationError if it has a store of this name with other fields."""
+        the database knows.
+
+        ConfigurationError if it has a store of this name with other fields, or another store has a
+        table or a view of the same name; TransactionError inside a transaction, unless the store
+        is there.
+        """
         self._check_open()
-        known = self.layouts.get(layout.name) or self.refresh().get(layout.name)
+        known = self.refresh().get(layout.name)
         if known is None:
+            _check_names(layout, self.layouts.values(), self.location.text)
             self._create_tables(layout.tables)
-        elif _shape(known) != _shape(layout):
+        elif known.shape != layout.shape:
             raise ConfigurationError(
                 f"{self.location.text}: store {layout.name!r} was made with other filters or unique"
-                " fields; export it and import it into a new database"
+                " fields; give the store another name, or copy its records into a new database"
             )
+        if known is not None and set(layout.states) <= set(known.states):
+            return known
+        if self.read_only:
+            layout = layout if known is None else layout.with_states(known.states)
         else:
-            layout = _with_states(layout, known)
-        if not self.read_only and (known is None or layout.states != known.states):
-            self.write(meta.write_layout, layout)
+            self._check_no_transaction()
+            layout = self.write(meta.merge_layout, layout)
         self.layouts[layout.name] = layout
         return layout
 
     def refresh(self) -> dict[str, StoreLayout]:
-        """Read again which stores the database hosts: another process may have added one."""
+        """Read again which stores and states the database hosts: another process may have added
+        some."""
         found = self.read(meta.read_layouts)
         new = [layout for name, layout in found.items() if name not in self.layouts]
         if new and self._own_unit() is None:
             self._create_tables([table for layout in new for table in layout.tables])
             self.layouts.update({layout.name: layout for layout in new})
+        for name, known in list(self.layouts.items()):
+            if name in found and not set(found[name].states) <= set(known.states):
+                self.layouts[name] = known.with_states(found[name].states)
         return self.layouts
 
     def _create_tables(self, tables: Sequence[Table]) -> None:
         self._check_open()
+        self._check_no_transaction()
+        # The driver may write, and its writers take turns.
+        self._turn.take()
+        try:
+            self._guarded(self.driver.create_tables, tables, meta.LAYOUT)
+        finally:
+            self._turn.give()
+
+    def _check_no_transaction(self) -> None:
         if self._own_unit() is not None:
             raise TransactionError(
                 f"{self.location.text}: no store can be added in a transaction, open it before"
             )
-        # The driver may write, and its writers take turns.
-        self._acquire_writer()
-        try:
-            self._guarded(self.driver.create_tables, tables, meta.LAYOUT)
-        finally:
-            self._writer.release()
 
     def tables(self) -> list[Table]:
         """Every table of the database."""
@@ -248,13 +231,13 @@ class Database:
             self._raise(error)
 
     def _write_alone(self, operation: Callable[..., T], args: tuple[Any, ...]) -> T:
-        unit = self.begin()
         try:
+            unit = self.begin()
             result = operation(unit, *args)
+            self.commit(unit)
         except BaseException as error:
-            self.rollback(unit)
+            self.rollback()
             self._raise(error)
-        self.commit(unit)
         return result
 
     def _own_unit(self) -> Unit | None:
@@ -275,18 +258,22 @@ class Database:
         return self._own_unit() is not None
 
     def begin(self) -> Unit:
-        """Start the thread's write transaction. `write` and `transaction` are its users."""
+        """Start the thread's write transaction. `write` and `transaction` are its users.
+
+        Whatever it raises, nothing is left begun: also where an exception out of a signal handler
+        strikes in the middle.
+        """
         self._check_writable()
-        self._acquire_writer()
         try:
+            self._turn.take()
             self._check_writable()
-            unit = self._begin_unit()
+            unit = self._unit = self._begin_unit()
+            if self._opener is None:
+                # It rides the first write's commit: an fsync of its own would slow every opening.
+                meta.write_opener(unit, this_process())
         except BaseException as error:
-            self._writer.release()
+            self.rollback()
             self._raise(error)
-        self._unit = unit
-        if self._opener is None:
-            self._mark_opener(unit)
         return unit
 
     def _begin_unit(self) -> Unit:
@@ -296,16 +283,8 @@ class Database:
         finally:
             started = perf_counter()
             if started - asked > _WAITED:
-                self._note_wait(started - asked, "another process")
+                self._turn.note_wait(started - asked, "another process")
         return Unit(engine, started)
-
-    def _mark_opener(self, unit: Unit) -> None:
-        # The mark rides the first write's commit: an fsync of its own would slow every opening.
-        try:
-            meta.write_opener(unit, this_process())
-        except BaseException as error:
-            self.rollback(unit)
-            self._raise(error)
 
     def commit(self, unit: Unit) -> None:
         """Commit and end the thread's transaction."""
@@ -313,54 +292,41 @@ class Database:
             raise StoreClosedError(str(self._unusable))
         try:
             unit.commit()
+            if self._opener is None:
+                self._opener = this_process()
+            self.statistics.transactions += 1
+            self._end(unit)
         except BaseException as error:
-            self.rollback(unit)
+            self.rollback()
             self._raise(error)
-        if self._opener is None:
-            self._opener = this_process()
-        self.statistics.transactions += 1
-        self._end(unit)
 
-    def rollback(self, unit: Unit) -> None:
-        """Roll back and end the thread's transaction."""
-        if self._unit is not unit:
+    def rollback(self) -> None:
+        """Roll back and end what the thread has begun, if anything."""
+        if not self._turn.is_mine:
             return
+        unit = self._unit
         try:
-            unit.rollback()
+            if unit is not None:
+                self.statistics.rollbacks += 1
+                unit.rollback()
         finally:
-            self.statistics.rollbacks += 1
             self._end(unit)
 
-    def _end(self, unit: Unit) -> None:
-        self._unit = None
-        took = perf_counter() - unit.started
+    def _end(self, unit: Unit | None) -> None:
+        try:
+            if unit is not None:
+                self._note_duration(perf_counter() - unit.started)
+        finally:
+            self._unit = None
+            self._turn.give()
+
+    def _note_duration(self, took: float) -> None:
         statistics = self.statistics
         if took > statistics.longest_transaction_seconds:
             statistics.longest_transaction_seconds = took
-        if took > _SLOW:
+        if took > statistics.slow_after:
             statistics.slow_transactions += 1
             logger.warning("%s: a transaction took %.1f s", self.location.text, took)
-        self._writer.release()
-
-    def _acquire_writer(self) -> None:
-        if not self._writer.acquire(blocking=False):
-            self._wait_for_writer()
-
-    def _wait_for_writer(self) -> None:
-        started = perf_counter()
-        timeout = self.location.options.lock_timeout
-        got = self._writer.acquire(timeout=timeout)
-        self._note_wait(perf_counter() - started, "another thread")
-        if not got:
-            raise StoreLockedError(
-                f"{self.location.text}: another thread of this process wrote for {timeout:g} s"
-            )
-
-    def _note_wait(self, seconds: float, whom: str) -> None:
-        self.statistics.lock_waits += 1
-        self.statistics.lock_wait_seconds += seconds
-        if seconds > _SLOW:
-            logger.warning("%s: waited %.1f s for %s", self.location.text, seconds, whom)
 
     def _check_writable(self) -> None:
         if self._unusable is not None:
@@ -405,6 +371,10 @@ class Database:
                 attempts -= 1
                 if not attempts or not self._was_overtaken(error):
                     self._raise(error)
+
+    def read_scan(self, table: str, part: Range) -> tuple[Rows, Position | None]:
+        """A page of a table."""
+        return self.read(_scan, table, part)
 
     def _was_overtaken(self, error: Exception) -> bool:
         """Whether a writer took away the view of a reader that could not lock it, and the reader
@@ -478,7 +448,7 @@ class Database:
 
     def sequence(self) -> int:
         """The number of the last committed event; 0 before the first."""
-        return self.read(_sequence)
+        return self.read(eventlog.last_sequence)
 
     def events(self, after: int = 0, *, stores: Iterable[str] | None = None) -> Iterator[Event]:
         """The committed events with greater sequence numbers, once each and in order.
@@ -491,20 +461,7 @@ class Database:
         for name in names:
             if name not in layouts:
                 raise ConfigurationError(f"{self.location.text}: no store is called {name!r}")
-        # Numbers increase in the order of commits: all up to the last one are there now, and what
-        # is committed while the caller reads on comes behind it.
-        last = self.sequence()
-        streams = [self._events_of(layouts[name], after, last) for name in names]
-        return heapq.merge(*streams, key=lambda event: event.sequence)
-
-    def _events_of(self, layout: StoreLayout, after: int, last: int) -> Iterator[Event]:
-        table = layout.history.name
-        position: Position | None = (after,)
-        while position is not None:
-            part = Range(by="sequence", upper=last + 1, after=position, limit=_EVENT_PAGE)
-            rows, position = self.read(_scan, table, part)
-            for (record_id, sequence), body in rows:
-                yield decode_event(layout.name, str(record_id), int(sequence), body)
+        return eventlog.events(self, [layouts[name] for name in names], after, self.sequence())
 
     def checkpoint(self, name: str) -> int | None:
         """The sequence number that a named reader of events has come to; None if never set."""
@@ -530,13 +487,17 @@ class Database:
             self._raise(error)
 
     def _raise(self, error: BaseException) -> NoReturn:
-        if isinstance(error, StorebridgeError):
-            raise error
-        kind = error.kind if isinstance(error, DriverError) else self.driver.kind(error)
-        ours = translated(error, kind, self.location.text)
-        if ours is None:
-            raise error
-        raise ours from error
+        try:
+            if isinstance(error, StorebridgeError):
+                raise error
+            kind = error.kind if isinstance(error, DriverError) else self.driver.kind(error)
+            if kind is None:
+                raise error
+            raise translated(error, kind, self.location.text) from error
+        finally:
+            # Else the error and this frame keep each other alive, and with them what the frames
+            # below hold: an engine's transaction, perhaps.
+            del error
 
 
 class TransactionBlock:
@@ -550,16 +511,21 @@ class TransactionBlock:
         self._mark: Mark | None = None
 
     def __enter__(self) -> Database:
-        unit = self._database._own_unit()
+        database = self._database
+        unit = database._own_unit()
         if unit is None:
-            self._database._check_no_other_block()
-            self._unit = self._database.begin()
-            _blocks[get_ident()] = self._database
+            database._check_no_other_block()
+            try:
+                self._unit = database.begin()
+                _blocks[get_ident()] = database
+            except BaseException:
+                database.rollback()
+                raise
         else:
             self._unit = unit
             self._mark = unit.mark()
             unit.keep_undo += 1
-        return self._database
+        return database
 
     def __exit__(
         self,
@@ -568,25 +534,35 @@ class TransactionBlock:
         traceback: TracebackType | None,
     ) -> None:
         unit = self._unit
-        assert unit is not None
+        if unit is None:
+            self._database._check_open()
+            return
         if self._mark is not None:
+            self._unit = None
             unit.keep_undo -= 1
             if kind is not None and self._database._unit is unit:
                 unit.undo_to(self._mark)
             return
-        _blocks.pop(get_ident(), None)
-        if kind is not None:
-            self._database.rollback(unit)
-        else:
-            self._database.commit(unit)
+        try:
+            if kind is not None:
+                self._database.rollback()
+            else:
+                self._database.commit(unit)
+        finally:
+            self._database.rollback()  # what an exception out of a signal handler left
+            _blocks.pop(get_ident(), None)
+            self._unit = None
+
+    def __del__(self) -> None:
+        # An exception out of a signal handler can strike before the first step of `__exit__`.
+        unit = self._unit
+        if unit is not None and self._mark is None and self._database._own_unit() is unit:
+            _blocks.pop(get_ident(), None)
+            self._database.rollback()
 
 
 def _get(transaction: Transaction, table: str, key: Key) -> bytes | None:
     return transaction.get(table, key)
-
-
-def _sequence(transaction: Transaction) -> int:
-    return transaction.totals(SEQUENCE).get(SEQUENCE, 0)
 
 
 def _scan(transaction: Transaction, table: str, part: Range) -> tuple[Rows, Position | None]:
@@ -597,17 +573,13 @@ def _checkpoint_name(name: str) -> str:
     return check_id(name)
 
 
-def _shape(layout: StoreLayout) -> list[object]:
-    return [(table.name, table.key, table.columns, table.indexes) for table in layout.tables]
-
-
-def _with_states(layout: StoreLayout, known: StoreLayout) -> StoreLayout:
-    states = tuple(dict.fromkeys(known.states + layout.states))
-    return StoreLayout(
-        name=layout.name,
-        states=states,
-        record=layout.record,
-        history=layout.history,
-        label=layout.label,
-        version=layout.version,
-    )
+def _check_names(layout: StoreLayout, others: Iterable[StoreLayout], where: str) -> None:
+    taken = {name: other.name for other in others for name in other.names} | {
+        meta.META.name: "the database itself"
+    }
+    for name in layout.names:
+        if name in taken:
+            raise ConfigurationError(
+                f"{where}: store {layout.name!r} needs the name {name!r}, which belongs to"
+                f" {taken[name]}; give it another name"
+            )

@@ -34,13 +34,36 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
 
 def read_layouts(transaction: Transaction) -> dict[str, StoreLayout]:
-    """The stores that the database hosts."""
-    return {name: _decode(name, body, StoreLayout) for name, body in _entries(transaction, _STORE)}
+    """The stores that the database hosts. An entry that cannot be read hides its store, until the
+    service that owns it declares it again; it must not keep the others from opening."""
+    return {
+        name: layout
+        for name, body in _entries(transaction, _STORE)
+        if (layout := _layout(name, body)) is not None
+    }
 
 
-def write_layout(unit: Unit, layout: StoreLayout) -> None:
-    """Note a store."""
+def unreadable_layouts(transaction: Transaction) -> list[str]:
+    """The names of entries about stores that cannot be read."""
+    entries = _entries(transaction, _STORE)
+    return [_STORE + name for name, body in entries if _layout(name, body) is None]
+
+
+def _layout(name: str, body: bytes) -> StoreLayout | None:
+    try:
+        return msgspec.json.decode(body, type=StoreLayout)
+    except (ValueError, RecursionError):
+        return None
+
+
+def merge_layout(unit: Unit, layout: StoreLayout) -> StoreLayout:
+    """Note a store, or the states that it has in addition. Returns what is noted."""
+    body = unit.get(META.name, (_STORE + layout.name,))
+    known = None if body is None else _layout(layout.name, body)
+    if known is not None:
+        layout = known.with_states(layout.states)
     _put(unit, _STORE + layout.name, encoder.encode(layout))
+    return layout
 
 
 def read_openers(transaction: Transaction) -> dict[str, Owner]:

@@ -15,7 +15,7 @@ from threading import RLock
 from storebridge import meta, times
 from storebridge.backends import unavailable
 from storebridge.configuration import location_from_environment
-from storebridge.database import Database, translated
+from storebridge.database import Database
 from storebridge.driver import Driver, DriverError
 from storebridge.errors import ConfigurationError, LayoutVersionError, StorebridgeError
 from storebridge.executions import ExecutionStore
@@ -24,6 +24,7 @@ from storebridge.location import Location, location_of
 from storebridge.owner import Owner
 from storebridge.recount import RecountReport, recount_all
 from storebridge.transaction import Unit
+from storebridge.translation import translated
 
 logger = logging.getLogger("storebridge")
 _lock = RLock()
@@ -149,9 +150,7 @@ def _open_driver(location: Location) -> Driver:
         # A backend recognises its files without its engine, and imports that only here.
         raise unavailable(location.backend.name, error) from error
     except DriverError as error:
-        ours = translated(error, error.kind, location.text)
-        assert ours is not None
-        raise ours from error
+        raise translated(error, error.kind, location.text) from error
 
 
 def _check_layout(database: Database) -> None:
@@ -188,7 +187,7 @@ def _recount_and_unmark(
 ) -> list[RecountReport]:
     for name in dead:
         meta.remove_entry(unit, name)
-    return recount_all(unit.engine, database.layouts.values(), repair=True)
+    return recount_all(unit.engine, database.refresh().values(), repair=True)
 
 
 def _abandon_all() -> None:

@@ -3,6 +3,7 @@ tables follow from it."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,6 +25,9 @@ R = TypeVar("R", bound=Record)
 
 _CREATED = Field("created_at", "integer", time=True)
 _MODIFIED = Field("modified_at", "integer", time=True)
+_name = re.compile(r"(?=.{1,40}$)[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_SUFFIXES = ("-history", "-label", "-version", "-index", "-meta")
+_RESERVED = frozenset({"id", "body", "created", "modified", "unique", "created_at", "modified_at"})
 # An index (field, created_at, id) leaves this much of MAX_INDEXED to the field.
 _MAX_FILTER = MAX_INDEXED - 18
 
@@ -63,8 +67,31 @@ class RecordSpec(Generic[R]):
         needed |= {self.default_to_id} if self.default_to_id else set()
         if missing := needed - fields:
             raise ConfigurationError(f"{self.type.__name__} has no field {sorted(missing)}")
+        self._check_names()
         if self.machine and "state" not in self.filters:
             raise ConfigurationError(f"store {self.name}: filters must hold 'state'")
+
+    def _check_names(self) -> None:
+        """Names become those of tables, views, indexes and files' buckets, on every engine."""
+        for name in (self.name, self.plural or self.name):
+            if not _name.fullmatch(name) or name.startswith("storebridge"):
+                raise ConfigurationError(
+                    f"store {name!r}: names are up to 40 lower-case letters, digits and single '-',"
+                    " beginning with a letter and not with 'storebridge'"
+                )
+        if self.name.endswith(_SUFFIXES) or self.plural == self.name:
+            raise ConfigurationError(
+                f"store {self.name!r}: must not end in {', '.join(_SUFFIXES)}, or be its own plural"
+            )
+        indexed = [name.lower() for name in dict.fromkeys(self.filters + self.unique)]
+        clash = _RESERVED.intersection(indexed) or len(indexed) != len(set(indexed))
+        if clash:
+            raise ConfigurationError(
+                f"store {self.name!r}: filters and unique fields must differ by more than case, and"
+                f" not be called {', '.join(sorted(_RESERVED))}"
+            )
+        for state in self.machine.states if self.machine else ():
+            check_text(f"store {self.name}: state", state, MAX_ID)
 
 
 class StoreLayout(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +110,23 @@ class StoreLayout(msgspec.Struct, frozen=True, kw_only=True):
     def tables(self) -> tuple[Table, ...]:
         """All of them."""
         return tuple(t for t in (self.record, self.history, self.label, self.version) if t)
+
+    @property
+    def names(self) -> set[str]:
+        """What no other store may call its tables and views, as engines write it: `_` for `-`."""
+        own = {index for table in self.tables for index in (table.name, f"{table.name}-index")}
+        views = {table.view.name for table in self.tables if table.view}
+        return {name.replace("_", "-") for name in own | views}
+
+    @property
+    def shape(self) -> list[object]:
+        """What two versions of a service must agree on to share the store."""
+        return [(table.name, table.key, table.columns, table.indexes) for table in self.tables]
+
+    def with_states(self, more: tuple[str, ...]) -> StoreLayout:
+        """The same tables, and further states."""
+        states = tuple(dict.fromkeys(self.states + more))
+        return msgspec.structs.replace(self, states=states)
 
     def counter(self, state: str | None) -> str:
         """The name of the counter of records in a state."""

@@ -16,5 +16,7 @@ class Statistics:
     """How often a writer had to wait for another thread's or process's transaction."""
     lock_wait_seconds: float = 0.0
     slow_transactions: int = 0
-    """Write transactions that held the writer's lock for longer than a second."""
+    """Write transactions that held the writer's lock for longer than `slow_after`."""
     longest_transaction_seconds: float = 0.0
+    slow_after: float = 1.0
+    """Seconds after which a transaction or a wait is logged as slow; set it as you need."""

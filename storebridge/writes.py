@@ -11,7 +11,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 
 import msgspec
 
-from storebridge import recount
+from storebridge import meta, recount
 from storebridge.driver import Range, UniqueClash, Values
 from storebridge.errors import (
     ConflictError,
@@ -231,8 +231,10 @@ class Writer(Generic[R]):
 
     def _drift(self, unit: Unit) -> dict[str, int]:
         """What to add to the counters when it is not known which state a removed record was in."""
-        (report,) = recount.recount_all(unit.engine, [self._layout], repair=False)
-        return {self._layout.counter(state): -by for state, by in report.drift.items()}
+        # As noted now: another process may know states that this one does not.
+        layout = meta.read_layouts(unit.engine).get(self._layout.name, self._layout)
+        (report,) = recount.recount_all(unit.engine, [layout], repair=False)
+        return {layout.counter(state): -by for state, by in report.drift.items()}
 
     def _read_for_writing(self, unit: Unit, record_id: str) -> tuple[R, bytes, Values]:
         body = self._body(unit, record_id)

@@ -124,12 +124,24 @@ class WriteEngine(ReadEngine):
         self._ended = False
         environment.writers.acquire(environment.timeout)
         try:
+            if environment.writing is not None:
+                # An exception out of a signal handler kept its beginner from ending it.
+                environment.writing._abandon()
+            environment.writing = self
             environment.give_back_reserve(environment.timeout)
             self._bind(environment.begin(self, True))
+            self._begun = self._native.id()
         except BaseException:
+            self._abandon()
             environment.writers.release()
             raise
-        self._begun = self._native.id()
+
+    def _abandon(self) -> None:
+        native = getattr(self, "_native", None)
+        if native is not None:
+            native.abort()
+        self._environment.leave(self)
+        self._environment.writing = None
 
     def put(self, space: Space, key: bytes, value: bytes) -> None:
         self._put(key, value, True, True, False, space)
@@ -187,6 +199,7 @@ class WriteEngine(ReadEngine):
             self._ended = True
             environment = self._environment
             environment.leave(self)
+            environment.writing = None
             environment.give_back_reserve(0)
             environment.writers.release()
 

@@ -8,6 +8,7 @@ import tempfile
 import weakref
 from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import lmdb
 
@@ -17,6 +18,9 @@ from storebridge_lmdb import sizes
 from storebridge_lmdb.access import Guard
 from storebridge_lmdb.gate import Gate
 from storebridge_lmdb.sizes import Sizes
+
+if TYPE_CHECKING:
+    from storebridge_lmdb.engine import WriteEngine
 
 log = logging.getLogger("storebridge.lmdb")
 
@@ -65,6 +69,8 @@ class Environment:
         self._enter = self._gate.enter
         self.leave = self._gate.leave
         """What `begin` began for this one has ended."""
+        self.writing: WriteEngine | None = None
+        """The write transaction that was begun last, while it has not ended."""
         self.pid = os.getpid()
         _opened.add(self)
 

@@ -127,6 +127,9 @@ class SqliteDriver:
         deadline = time.monotonic() + timeout
         self._lock.acquire(timeout)
         try:
+            if self._writer is not None and self._writer.sqlite.in_transaction:
+                # An exception out of a signal handler kept its beginner from learning of it.
+                self._end(self._writer)
             if self._writer is None:
                 self._writer = self._open_writer()
             self._begin_immediate(self._writer, deadline)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from storebridge import Job, JobStore, database, open_database
+from storebridge import Job, JobStore, open_database
 from storebridge.testing.driver_suite import DriverConformance
 from storebridge.testing.store_suite import StoreConformance
 
@@ -53,12 +53,10 @@ def test_memory(tmp_path: Path) -> None:
     assert added < 16 * 2**20, f"{added / 2**20:.1f} MB"
 
 
-def test_slow_transactions_are_told(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_slow_transactions_are_told(caplog: pytest.LogCaptureFixture) -> None:
     """Transactions that hold the lock for long are logged and counted, and so is the wait."""
-    monkeypatch.setattr(database, "_SLOW", 0.01)
     with open_database("memory:slow") as opened, caplog.at_level(logging.WARNING, "storebridge"):
+        opened.statistics.slow_after = 0.01
         jobs = JobStore(opened)
         inside = threading.Event()
         waiter = threading.Thread(target=lambda: (inside.wait(), jobs.create(Job())))
