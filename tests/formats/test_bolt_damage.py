@@ -167,13 +167,13 @@ def attack(folder: Path, count: int) -> None:
         damage = rnd.choice(DAMAGES)
         strict = damage(image, page_size_of(images[which]), rnd)
         path.write_bytes(image)
-        start = time.monotonic()
+        start = time.process_time()  # a busy machine is no hang
         where = f"STOREBRIDGE_SEED={seed + number}: {damage.__name__} of file {which}"
         try:
             found = exercise(path, rnd)
         except Exception as problem:
             raise AssertionError(f"{where}: {problem!r}") from problem
-        assert time.monotonic() - start < SLOW_SECONDS, where
+        assert time.process_time() - start < SLOW_SECONDS, where
         if strict:
             assert found in (None, contents[which]), where
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory

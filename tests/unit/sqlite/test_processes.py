@@ -33,7 +33,7 @@ def count(driver: Driver) -> int:
 
 def test_a_killed_holder_frees_the_lock(path: Path, start: Callable[..., Any]) -> None:
     """The next writer has it at once, and nothing of the killed transaction is there."""
-    driver = open_driver(path, lock_timeout=0.5)
+    driver = open_driver(path, lock_timeout=0.0)
     holder = start(path)
     assert [holder.do(word) for word in ("open", "write", "hold")] == ["opened", 1, "held"]
     assert driver.holder() == holder.pid
@@ -43,10 +43,8 @@ def test_a_killed_holder_frees_the_lock(path: Path, start: Callable[..., Any]) -
     assert caught.value.holder == holder.pid
     holder.kill()
     assert driver.holder() is None
-    begun = time.monotonic()
     with writing(driver) as transaction:
         assert transaction.tally({"n": 1}) == {"n": 2}
-    assert time.monotonic() - begun < 0.3
     driver.close()
 
 
@@ -73,13 +71,13 @@ def test_another_programs_lock(path: Path, driver: Driver) -> None:
     """SQLite's lock, held by a program that knows nothing of ours, is waited for, and then LOCKED;
     in total no longer than lock_timeout.
     """
-    ours = open_driver(path, lock_timeout=0.3)
+    ours = open_driver(path, lock_timeout=1.5)
     with closing(sqlite3.connect(path, isolation_level=None)) as theirs:
         theirs.execute("BEGIN IMMEDIATE")
         begun = time.monotonic()
         with pytest.raises(DriverError) as caught:
             ours.begin(write=True)
-        assert 0.3 <= time.monotonic() - begun < 1
+        assert 1.5 <= time.monotonic() - begun < 2 * 1.5
         assert caught.value.kind is ErrorKind.LOCKED
         assert count(ours) == 0
         theirs.execute("ROLLBACK")
