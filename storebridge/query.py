@@ -23,6 +23,7 @@ R = TypeVar("R", bound=Record)
 Sort = Literal["created_at", "modified_at", "id"]
 _ORDERS = {"created_at": "created", "modified_at": "modified", "id": None}
 MAX_LIMIT = 10_000
+_CHUNK = 64
 
 
 @dataclass
@@ -163,17 +164,33 @@ class Plan(Generic[R]):
         records = page.records
         position = None if after is None else source.prefix + after
         while True:
+            wanted = limit - len(records)
             part = self._range._replace(
-                by=source.by, prefix=source.prefix, after=position, limit=limit - len(records)
+                by=source.by,
+                prefix=source.prefix,
+                after=position,
+                # Where much is passed over, the last record must not be sought row by row.
+                limit=max(wanted, _CHUNK) if self._tests else wanted,
             )
             rows, position = transaction.scan(source.table, part)
-            for key, body in rows:
-                self._take(transaction, source, key, body, page)
+            used = self._take_all(transaction, source, rows, page, limit)
+            if used < len(rows):
+                _, position = transaction.scan(source.table, part._replace(limit=used))
             if position is None:
                 return page
             if len(records) >= limit:
                 page.cursor = self._encode_cursor(position[len(source.prefix) :])
                 return page
+
+    def _take_all(
+        self, transaction: Transaction, source: _Source, rows: Rows, page: Page[R], limit: int
+    ) -> int:
+        """Add the records of rows until the page is full. Returns how many rows that took."""
+        for used, (key, body) in enumerate(rows, 1):
+            self._take(transaction, source, key, body, page)
+            if len(page.records) >= limit:
+                return used
+        return len(rows)
 
     def _page_of_many(
         self, transaction: Transaction, limit: int, after: Position | None

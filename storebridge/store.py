@@ -52,10 +52,13 @@ class RecordStore(Generic[R]):
         self._label = self.layout.label.name if self.layout.label else None
         self._version = self.layout.version.name if self.layout.version else None
         self._noun = spec.name
+        self._closed = False
 
     def close(self) -> None:
-        """Close the store's use of its database."""
-        self.database.close()
+        """Close the store's use of its database. Again: no-op."""
+        if not self._closed:
+            self.database.close()
+            self._closed = True
 
     def __enter__(self) -> Self:
         return self
@@ -210,12 +213,21 @@ class RecordStore(Generic[R]):
 
     def each(self, **query: Any) -> Iterator[R]:
         """All records of a query, read page by page. Takes what `find` takes, but for `cursor`;
-        `limit` is the size of a page."""
+        `limit` is the size of a page.
+
+        Sorted by time of modification, it ends where it meets what was changed after it began: a
+        caller who changes what it yields would else never come to an end.
+        """
         query.setdefault("limit", 500)
+        moving = query.get("sort") == "modified_at" and not query.get("descending")
+        newest = self.find(**(query | {"descending": True, "limit": 1})) if moving else None
         cursor: str | None = None
         while True:
             page = self.find(cursor=cursor, **query)
-            yield from page
+            for record in page:
+                if newest is not None and not _is_as_old(record, newest):
+                    return
+                yield record
             cursor = page.cursor
             if cursor is None:
                 return
@@ -326,6 +338,10 @@ def _query_time(name: str, time: Any) -> datetime | None:
     if time is None or (isinstance(time, datetime) and time.tzinfo is not None):
         return time
     raise InvalidQueryError(f"{name}: expected a time with a zone, got {time!r}")
+
+
+def _is_as_old(record: Record, newest: Page[Any]) -> bool:
+    return any(record.modified_at <= other.modified_at for other in newest)
 
 
 def _as_query(check: Callable[..., T], *args: Any) -> T:
