@@ -188,7 +188,13 @@ def test_a_closed_pipe_is_quiet(sqlite: Any) -> None:
 def test_ctrl_c_is_quiet_and_takes_the_node_along(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "storebridge", "demo", "--keep", str(tmp_path)]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT, text=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=ENVIRONMENT,
+        text=True,
+        # A run in the background has Ctrl-C switched off, and its children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert process.stdout is not None
         node = next(line.split()[-1] for line in process.stdout if line.startswith("started"))
