@@ -66,9 +66,10 @@ def canonical_bytes(value: Any) -> bytes:
     return encoded
 
 
-def canonical_raw(raw: Raw | bytes | str) -> bytes:
+def canonical_raw(raw: Raw | bytes | str, *, integers: bool = True) -> bytes:
     """Canonical bytes of JSON text that somebody else wrote. InvalidRecordError if it is not JSON,
-    names a member twice, or holds a number out of range."""
+    names a member twice, or holds a number out of range; `integers` False: the caller looks for
+    integers beyond 64 bits."""
     text = raw.encode("utf-8", "surrogatepass") if isinstance(raw, str) else bytes(raw)
     _check_depth(text)
     try:
@@ -76,7 +77,7 @@ def canonical_raw(raw: Raw | bytes | str) -> bytes:
     except (ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise InvalidRecordError(f"not JSON: {reason(error)}") from None
     # Canonical text comes back as it is, which a member named twice cannot.
-    if encoded == text and not _maybe_too_long(text):
+    if encoded == text and not (integers and _maybe_too_long(text)):
         return text
     value = _parse_strictly(text)
     _check(value, "$")

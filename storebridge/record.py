@@ -120,7 +120,7 @@ class Codec(Generic[R]):
             if not isinstance(raw, Raw | bytes):
                 raise InvalidRecordError(f"{name}: expected JSON made by to_json()")
             try:
-                setattr(record, name, Raw(canonical_raw(raw)))
+                setattr(record, name, Raw(canonical_raw(raw, integers=False)))
             except InvalidRecordError as error:
                 raise InvalidRecordError(f"{name}: {error}") from None
         for name in self._more_times:

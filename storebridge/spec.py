@@ -246,10 +246,16 @@ class Columns(Generic[R]):
             value = getattr(record, name)
             if value is None and optional:
                 continue
-            if is_text:
-                check_text(name, value, limit)
-            else:
+            if not is_text:
                 check_integer(name, value)
+            # A character counts three at the most; nearly all values are short and plain.
+            elif not (
+                value.__class__ is str
+                and 0 < 3 * len(value) <= limit
+                and value.isascii()
+                and value.isprintable()
+            ):
+                check_text(name, value, limit)
 
 
 def _nothing(_: Any) -> tuple[()]:
