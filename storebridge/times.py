@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 def now() -> datetime:
@@ -17,11 +16,6 @@ def microseconds(time: datetime) -> int:
     """Microseconds since 1970."""
     since = time - EPOCH
     return (since.days * 86400 + since.seconds) * 1_000_000 + since.microseconds
-
-
-def from_microseconds(value: int) -> datetime:
-    """The inverse of `microseconds`."""
-    return EPOCH + value * _MICROSECOND
 
 
 def rfc3339(time: datetime) -> str:
