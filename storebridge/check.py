@@ -14,7 +14,7 @@ import msgspec
 
 from storebridge import meta
 from storebridge.database import Database
-from storebridge.driver import Fault, Key, Position, Range, Rows, Transaction
+from storebridge.driver import Fault, Key, Position, Range, Transaction
 from storebridge.errors import TransactionError
 from storebridge.recount import RecountReport, recount_all
 from storebridge.spec import StoreLayout, check_labels, label_entry, values_from_body
@@ -131,14 +131,10 @@ def rows(database: Database, table: str) -> Iterator[tuple[Key, bytes]]:
     """Every entry of a table, read page by page."""
     position: Position | None = None
     while True:
-        page, position = database.read(_scan, table, Range(after=position, limit=_PAGE))
+        page, position = database.read_scan(table, Range(after=position, limit=_PAGE))
         yield from page
         if position is None:
             return
-
-
-def _scan(transaction: Transaction, table: str, part: Range) -> tuple[Rows, Position | None]:
-    return transaction.scan(table, part)
 
 
 def repair(database: Database) -> RepairReport:

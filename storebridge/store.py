@@ -10,7 +10,7 @@ from typing import Any, Generic, Self, TypeVar
 import msgspec
 
 from storebridge.database import Database
-from storebridge.driver import Position, Range, Rows, Transaction
+from storebridge.driver import Position, Range, Transaction
 from storebridge.errors import (
     AmbiguousIdError,
     CorruptStoreError,
@@ -273,7 +273,7 @@ class RecordStore(Generic[R]):
         position: Position | None = None
         while True:
             part = Range(after=position, limit=500)
-            rows, position = self.database.read(_scan, self._table, part)
+            rows, position = self.database.read_scan(self._table, part)
             for key, body in rows:
                 try:
                     self.codec.decode(body)
@@ -349,10 +349,6 @@ def _as_query(check: Callable[..., T], *args: Any) -> T:
         return check(*args)
     except InvalidRecordError as error:
         raise InvalidQueryError(str(error)) from None
-
-
-def _scan(transaction: Transaction, table: str, part: Range) -> tuple[Rows, Position | None]:
-    return transaction.scan(table, part)
 
 
 def _scan_all(transaction: Transaction, table: str, part: Range) -> list[Any]:

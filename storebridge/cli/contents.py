@@ -18,7 +18,7 @@ from storebridge.cli.options import (
     with_location,
 )
 from storebridge.database import Database
-from storebridge.driver import Key, Position, Range, Rows, Table, Transaction
+from storebridge.driver import Key, Position, Range, Table
 from storebridge.errors import CorruptStoreError
 from storebridge.location import Location
 from storebridge.query import prefix_bounds
@@ -97,15 +97,11 @@ def _keys(
     while left is None or left > 0:
         size = _PAGE if left is None else min(left, _PAGE)
         part = part._replace(after=position, limit=size)
-        found, position = database.read(_scan, table.name, part)
+        found, position = database.read_scan(table.name, part)
         yield from (key for key, _ in found)
         if position is None:
             return
         left = None if left is None else left - len(found)
-
-
-def _scan(transaction: Transaction, table: str, part: Range) -> tuple[Rows, Position | None]:
-    return transaction.scan(table, part)
 
 
 @click.command()
@@ -159,7 +155,7 @@ def _complete(database: Database, table: Table, key: Key) -> Key:
     if len(key) > 1 or not isinstance(key[0], str):
         raise Failure(f"no key {shown} in {table.name}")
     lower, upper = prefix_bounds(key[0])
-    found, _ = database.read(_scan, table.name, Range(lower=lower, upper=upper, limit=2))
+    found, _ = database.read_scan(table.name, Range(lower=lower, upper=upper, limit=2))
     if not found:
         raise Failure(f"no key in {table.name} is, or starts with, {shown}")
     if len(found) > 1:
