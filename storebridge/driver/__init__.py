@@ -1,6 +1,7 @@
 """What a backend is written against: the contract, and helpers that several backends share."""
 
 from storebridge.driver.backend import Backend, Options
+from storebridge.driver.capabilities import Compactor, Reclaimed, Usage
 from storebridge.driver.contract import (
     Driver,
     DriverError,
@@ -25,6 +26,7 @@ from storebridge.driver.contract import (
 
 __all__ = [
     "Backend",
+    "Compactor",
     "Driver",
     "DriverError",
     "Durability",
@@ -36,11 +38,13 @@ __all__ = [
     "Options",
     "Position",
     "Range",
+    "Reclaimed",
     "Rows",
     "Table",
     "Traits",
     "Transaction",
     "UniqueClash",
+    "Usage",
     "Value",
     "Values",
     "ValuesOf",
