@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from threading import get_ident
 from time import perf_counter
-from types import TracebackType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from storebridge import eventlog, meta, recount, times
-from storebridge.driver import (
-    Driver,
-    DriverError,
-    ErrorKind,
-    Key,
-    Position,
-    Range,
-    Rows,
-    Table,
-    Transaction,
-)
+from storebridge.blocks import TransactionBlock, blocks
+from storebridge.driver import Driver, Table
 from storebridge.errors import (
     ConfigurationError,
     ReadOnlyError,
@@ -34,23 +23,19 @@ from storebridge.events import Event
 from storebridge.limits import check_id, check_integer
 from storebridge.location import Location
 from storebridge.owner import Owner, this_process
+from storebridge.reading import Reading
 from storebridge.recount import RecountReport
 from storebridge.spec import StoreLayout
 from storebridge.statistics import Statistics
-from storebridge.transaction import Mark, Unit
-from storebridge.translation import translated
+from storebridge.transaction import Unit
 from storebridge.turns import Turn
 
 logger = logging.getLogger("storebridge")
 _WAITED = 0.001
-_READ_ATTEMPTS = 5
 T = TypeVar("T")
 
-_blocks: dict[int, Database] = {}
-"""By thread: the database whose `transaction()` it is in."""
 
-
-class Database:
+class Database(Reading):
     """An opened location. Made by `open_database`; safe to use from any thread.
 
     Writes are transactions: each change of a store is one of its own, or part of the block of
@@ -60,8 +45,7 @@ class Database:
     def __init__(
         self, driver: Driver, location: Location, clock: Callable[[], datetime] = times.now
     ) -> None:
-        self.driver = driver
-        self.location = location
+        super().__init__(driver, location)
         self.clock = clock
         """Says what time it is, in UTC."""
         self.statistics = Statistics()
@@ -72,24 +56,11 @@ class Database:
         self.recounted: tuple[RecountReport, ...] = ()
         """What counting again found and mended after that, store by store."""
         self._turn = Turn(location.text, location.options.lock_timeout, self.statistics)
-        self._unit: Unit | None = None
-        self._snapshots: dict[int, Transaction] = {}
-        self._unusable: str | None = None
         self._opener: Owner | None = None
         self._disowned: Unit | None = None
         self._on_close: Callable[[Database], None] = Database.close_driver
 
     # --- opening and closing: see opening.py ---
-
-    @property
-    def read_only(self) -> bool:
-        """Whether every write is a ReadOnlyError."""
-        return self.location.options.read_only
-
-    @property
-    def closed(self) -> bool:
-        """Whether it can no longer be used."""
-        return self._unusable is not None
 
     def close(self) -> None:
         """End this use of the database; the last one in the process closes the file. Again: no-op.
@@ -135,7 +106,7 @@ class Database:
         self._unusable = f"{self.location.text}: opened before a fork; open it again in the child"
         # Not even rolled back: that, too, would be done to the parent's connection.
         self._disowned, self._unit = self._unit, None
-        _blocks.clear()
+        blocks.clear()
 
     def __enter__(self) -> Database:
         return self
@@ -220,7 +191,7 @@ class Database:
         """Run `operation(unit, *args)` in the thread's transaction, or in one of its own."""
         unit = self._unit
         if unit is None or unit.thread != get_ident():
-            if _blocks:
+            if blocks:
                 self._check_no_other_block()
             return self._write_alone(operation, args)
         try:
@@ -240,22 +211,13 @@ class Database:
             self._raise(error)
         return result
 
-    def _own_unit(self) -> Unit | None:
-        unit = self._unit
-        return unit if unit is not None and unit.thread == get_ident() else None
-
     def _check_no_other_block(self) -> None:
-        other = _blocks.get(get_ident())
+        other = blocks.get(get_ident())
         if other is not None and other is not self:
             raise ConfigurationError(
                 f"{self.location.text} cannot take part in a transaction of {other.location.text}:"
                 " stores that share one must be at one location"
             )
-
-    @property
-    def in_transaction(self) -> bool:
-        """Whether the calling thread is inside `transaction()`."""
-        return self._own_unit() is not None
 
     def begin(self) -> Unit:
         """Start the thread's write transaction. `write` and `transaction` are its users.
@@ -336,105 +298,6 @@ class Database:
         if self._snapshots and get_ident() in self._snapshots:
             raise ReadOnlyError(f"{self.location.text}: a write inside a snapshot")
 
-    # --- reading ---
-
-    def get(self, table: str, key: Key) -> bytes | None:
-        """One body, from the thread's transaction or snapshot if it has one."""
-        try:
-            shared = self._shared_reader()
-            if shared is not None:
-                return shared.get(table, key)
-            transaction = self.driver.begin(False, True)
-            try:
-                return transaction.get(table, key)
-            finally:
-                transaction.rollback()
-        except Exception as error:
-            if self._was_overtaken(error):
-                return self.read(_get, table, key)
-            self._raise(error)
-
-    def read(self, operation: Callable[..., T], *args: Any) -> T:
-        """Run `operation(transaction, *args)` on one consistent view."""
-        attempts = _READ_ATTEMPTS
-        while True:
-            try:
-                shared = self._shared_reader()
-                if shared is not None:
-                    return operation(shared, *args)
-                transaction = self.driver.begin(False)
-                try:
-                    return operation(transaction, *args)
-                finally:
-                    transaction.rollback()
-            except Exception as error:
-                attempts -= 1
-                if not attempts or not self._was_overtaken(error):
-                    self._raise(error)
-
-    def read_scan(self, table: str, part: Range) -> tuple[Rows, Position | None]:
-        """A page of a table."""
-        return self.read(_scan, table, part)
-
-    def _was_overtaken(self, error: Exception) -> bool:
-        """Whether a writer took away the view of a reader that could not lock it, and the reader
-        may simply look again. Inside a snapshot the caller has to know."""
-        return self.driver.kind(error) is ErrorKind.CONFLICT and self._shared_reader() is None
-
-    def iterate(self, operation: Callable[..., Iterator[T]], *args: Any) -> Iterator[T]:
-        """Yield from `operation(transaction, *args)`; the view stays open until the last item."""
-        with self.snapshot():
-            try:
-                reader = self._shared_reader()
-                assert reader is not None
-                yield from operation(reader, *args)
-            except Exception as error:
-                self._raise(error)
-
-    def engine_check(self) -> list[str]:
-        """What the engine's own check of the file finds: one line a problem."""
-        return self._guarded(lambda: list(self.driver.check()))
-
-    def describe(self) -> dict[str, str | int]:
-        """What the engine knows of itself and its file, for people."""
-        return self._guarded(self.driver.describe)
-
-    def holder(self) -> int | None:
-        """The process that holds the writer's lock now, where the system tells it."""
-        return self._guarded(self.driver.holder)
-
-    @contextlib.contextmanager
-    def snapshot(self) -> Iterator[None]:
-        """`with database.snapshot(): …`: what the block reads is of one moment. Writing in it is a
-        ReadOnlyError."""
-        thread = get_ident()
-        if thread in self._snapshots or self._own_unit() is not None:
-            yield
-            return
-        self._check_open()
-        try:
-            transaction = self.driver.begin(False)
-        except Exception as error:
-            self._raise(error)
-        self._snapshots[thread] = transaction
-        try:
-            yield
-        finally:
-            del self._snapshots[thread]
-            transaction.rollback()
-
-    def _shared_reader(self) -> Transaction | None:
-        if self._unusable is not None:
-            raise StoreClosedError(self._unusable)
-        unit = self._unit
-        if unit is not None and unit.thread == get_ident():
-            return unit.engine
-        return self._snapshots.get(get_ident()) if self._snapshots else None
-
-    def _check_open(self) -> None:
-        if self._unusable is not None:
-            raise StoreClosedError(self._unusable)
-
     def counts(self, layout: StoreLayout) -> dict[str, int]:
         """Records of a store by state, from the counters; in a transaction with its own changes."""
         found = self.read(recount.counts, layout)
@@ -476,97 +339,6 @@ class Database:
     def delete_checkpoint(self, name: str) -> None:
         """Forget a checkpoint."""
         self.write(meta.remove_checkpoint, _checkpoint_name(name))
-
-    # --- errors ---
-
-    def _guarded(self, call: Callable[..., T], *args: Any) -> T:
-        self._check_open()
-        try:
-            return call(*args)
-        except Exception as error:
-            self._raise(error)
-
-    def _raise(self, error: BaseException) -> NoReturn:
-        try:
-            if isinstance(error, StorebridgeError):
-                raise error
-            kind = error.kind if isinstance(error, DriverError) else self.driver.kind(error)
-            if kind is None:
-                raise error
-            raise translated(error, kind, self.location.text) from error
-        finally:
-            # Else the error and this frame keep each other alive, and with them what the frames
-            # below hold: an engine's transaction, perhaps.
-            del error
-
-
-class TransactionBlock:
-    """The block of `with database.transaction()`."""
-
-    __slots__ = ("_database", "_mark", "_unit")
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._unit: Unit | None = None
-        self._mark: Mark | None = None
-
-    def __enter__(self) -> Database:
-        database = self._database
-        unit = database._own_unit()
-        if unit is None:
-            database._check_no_other_block()
-            try:
-                self._unit = database.begin()
-                _blocks[get_ident()] = database
-            except BaseException:
-                database.rollback()
-                raise
-        else:
-            self._unit = unit
-            self._mark = unit.mark()
-            unit.keep_undo += 1
-        return database
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        unit = self._unit
-        if unit is None:
-            self._database._check_open()
-            return
-        if self._mark is not None:
-            self._unit = None
-            unit.keep_undo -= 1
-            if kind is not None and self._database._unit is unit:
-                unit.undo_to(self._mark)
-            return
-        try:
-            if kind is not None:
-                self._database.rollback()
-            else:
-                self._database.commit(unit)
-        finally:
-            self._database.rollback()  # what an exception out of a signal handler left
-            _blocks.pop(get_ident(), None)
-            self._unit = None
-
-    def __del__(self) -> None:
-        # An exception out of a signal handler can strike before the first step of `__exit__`.
-        unit = self._unit
-        if unit is not None and self._mark is None and self._database._own_unit() is unit:
-            _blocks.pop(get_ident(), None)
-            self._database.rollback()
-
-
-def _get(transaction: Transaction, table: str, key: Key) -> bytes | None:
-    return transaction.get(table, key)
-
-
-def _scan(transaction: Transaction, table: str, part: Range) -> tuple[Rows, Position | None]:
-    return transaction.scan(table, part)
 
 
 def _checkpoint_name(name: str) -> str:

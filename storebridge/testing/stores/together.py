@@ -23,7 +23,7 @@ from storebridge import (
     StoreClosedError,
     StoreLockedError,
 )
-from storebridge.database import TransactionBlock
+from storebridge.blocks import TransactionBlock
 from storebridge.testing.harness import BackendHarness, attack
 from storebridge.testing.stores.base import StoreTests, assert_sound, ids, open_at
 from storebridge.testing.stores.script import Script, found

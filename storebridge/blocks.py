@@ -1,0 +1,76 @@
+"""The block of `with database.transaction()`."""
+
+from __future__ import annotations
+
+from threading import get_ident
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from storebridge.transaction import Mark, Unit
+
+if TYPE_CHECKING:
+    from storebridge.database import Database
+
+blocks: dict[int, Database] = {}
+"""By thread: the database whose `transaction()` it is in."""
+
+
+class TransactionBlock:
+    """The block of `with database.transaction()`."""
+
+    __slots__ = ("_database", "_mark", "_unit")
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._unit: Unit | None = None
+        self._mark: Mark | None = None
+
+    def __enter__(self) -> Database:
+        database = self._database
+        unit = database._own_unit()
+        if unit is None:
+            database._check_no_other_block()
+            try:
+                self._unit = database.begin()
+                blocks[get_ident()] = database
+            except BaseException:
+                database.rollback()
+                raise
+        else:
+            self._unit = unit
+            self._mark = unit.mark()
+            unit.keep_undo += 1
+        return database
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        unit = self._unit
+        if unit is None:
+            self._database._check_open()
+            return
+        if self._mark is not None:
+            self._unit = None
+            unit.keep_undo -= 1
+            if kind is not None and self._database._unit is unit:
+                unit.undo_to(self._mark)
+            return
+        try:
+            if kind is not None:
+                self._database.rollback()
+            else:
+                self._database.commit(unit)
+        finally:
+            self._database.rollback()  # what an exception out of a signal handler left
+            blocks.pop(get_ident(), None)
+            self._unit = None
+
+    def __del__(self) -> None:
+        # An exception out of a signal handler can strike before the first step of `__exit__`.
+        unit = self._unit
+        if unit is not None and self._mark is None and self._database._own_unit() is unit:
+            blocks.pop(get_ident(), None)
+            self._database.rollback()
