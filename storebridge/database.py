@@ -134,12 +134,15 @@ class Database(Reading):
                 f"{self.location.text}: store {layout.name!r} was made with other filters or unique"
                 " fields; give the store another name, or copy its records into a new database"
             )
-        if known is not None and set(layout.states) <= set(known.states):
+        merged = layout if known is None else known.merged(layout)
+        if merged == known:
             return known
         if self.read_only:
-            layout = layout if known is None else layout.with_states(known.states)
+            layout = merged
         else:
             self._check_no_transaction()
+            if known is not None and merged.record is not known.record:
+                self._create_tables([merged.record])  # its view shows more
             layout = self.write(meta.merge_layout, layout)
         self.layouts[layout.name] = layout
         return layout
@@ -153,8 +156,8 @@ class Database(Reading):
             self._create_tables([table for layout in new for table in layout.tables])
             self.layouts.update({layout.name: layout for layout in new})
         for name, known in list(self.layouts.items()):
-            if name in found and not set(found[name].states) <= set(known.states):
-                self.layouts[name] = known.with_states(found[name].states)
+            if name in found and (merged := known.merged(found[name])) != known:
+                self.layouts[name] = merged
         return self.layouts
 
     def _create_tables(self, tables: Sequence[Table]) -> None:

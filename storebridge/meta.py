@@ -61,7 +61,7 @@ def merge_layout(unit: Unit, layout: StoreLayout) -> StoreLayout:
     body = unit.get(META.name, (_STORE + layout.name,))
     known = None if body is None else _layout(layout.name, body)
     if known is not None:
-        layout = known.with_states(layout.states)
+        layout = known.merged(layout)
     _put(unit, _STORE + layout.name, encoder.encode(layout))
     return layout
 

@@ -101,6 +101,8 @@ class StoreLayout(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     states: tuple[str, ...]
     """Empty without a state machine: all records are then counted together."""
+    terminal: tuple[str, ...] = ()
+    """Those that every service that knows them holds to be final."""
     record: Table
     history: Table
     label: Table | None = None
@@ -123,10 +125,13 @@ class StoreLayout(msgspec.Struct, frozen=True, kw_only=True):
         """What two versions of a service must agree on to share the store."""
         return [(table.name, table.key, table.columns, table.indexes) for table in self.tables]
 
-    def with_states(self, more: tuple[str, ...]) -> StoreLayout:
-        """The same tables, and further states."""
-        states = tuple(dict.fromkeys(self.states + more))
-        return msgspec.structs.replace(self, states=states)
+    def merged(self, other: StoreLayout) -> StoreLayout:
+        """The same tables with the states of both. What one of them holds to be live is live: its
+        records must not go as if they were done."""
+        live = {s for each in (self, other) for s in each.states if s not in each.terminal}
+        states = tuple(dict.fromkeys(self.states + other.states))
+        terminal = tuple(state for state in states if state not in live)
+        return msgspec.structs.replace(self, states=states, terminal=terminal)
 
     def counter(self, state: str | None) -> str:
         """The name of the counter of records in a state."""
@@ -135,10 +140,11 @@ class StoreLayout(msgspec.Struct, frozen=True, kw_only=True):
 
 def layout_of(spec: RecordSpec[Any]) -> StoreLayout:
     """The tables that a specification asks for."""
-    name = spec.name
+    name, machine = spec.name, spec.machine
     return StoreLayout(
         name=name,
-        states=spec.machine.states if spec.machine else (),
+        states=machine.states if machine else (),
+        terminal=tuple(s for s in machine.states if s in machine.terminal) if machine else (),
         record=_record_table(spec),
         history=Table(
             f"{name}-history",

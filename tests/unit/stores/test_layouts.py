@@ -81,3 +81,18 @@ def test_an_unreadable_note_of_a_store(tmp_path: Path) -> None:
         assert [fault.key for fault in check(database)] == [key]
         assert RecordStore(database, spec()).get("b").id == "b"
         assert list(check(database)) == []
+
+
+def test_a_state_that_one_service_holds_to_be_live(tmp_path: Path) -> None:
+    """Where two versions of a service disagree on whether a state is final, it is noted as live,
+    whoever comes last: no record goes as done that another service would go on with.
+    """
+    location = f"sqlite://{tmp_path}/brews.db"
+    final = spec()
+    machine = StateMachine({"Mashing": ("Drunk",), "Drunk": ("Mashing",)})
+    reopened = RecordSpec(name="brew", type=Brew, machine=machine, filters=("state",))
+    for service, terminal in ((final, ("Drunk",)), (reopened, ()), (final, ())):
+        with open_database(location) as database:
+            RecordStore(database, service)
+        with open_database(location, read_only=True) as database:
+            assert database.layouts["brew"].terminal == terminal
