@@ -1,0 +1,1 @@
+"""Stores in a TinyDB file, and safe storages for people who use TinyDB directly."""
