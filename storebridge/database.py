@@ -316,12 +316,18 @@ class Database(Reading):
         """The number of the last committed event; 0 before the first."""
         return self.read(eventlog.last_sequence)
 
-    def events(self, after: int = 0, *, stores: Iterable[str] | None = None) -> Iterator[Event]:
-        """The committed events with greater sequence numbers, once each and in order.
+    def events(
+        self, after: int | None = None, *, stores: Iterable[str] | None = None
+    ) -> Iterator[Event]:
+        """The committed events with greater sequence numbers, once each and in order; without
+        `after` all that are left.
 
         `stores`: only of the stores with these names. Ends with what was committed at the call.
+        EventsExpiredError, also on the way, where events behind `after` have been removed: the
+        reader cannot go on from there without missing what they told.
         """
-        check_integer("after", after)
+        if after is not None:
+            check_integer("after", after)
         layouts = self.refresh()
         names = list(layouts) if stores is None else list(stores)
         for name in names:

@@ -1,5 +1,5 @@
 """What a database says of itself, in one ordinary table: which stores it hosts, who has it open for
-writing, and named checkpoints."""
+writing, named checkpoints, and up to where events were removed."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ META = Table("storebridge-meta", key=(Field("name"),))
 _STORE = "store "
 _OPENER = "opener "
 _CHECKPOINT = "checkpoint "
+_HORIZON = "horizon "
 _PAGE = 100
 
 
@@ -31,6 +32,14 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
     sequence: int
     at: str
+
+
+class Horizon(msgspec.Struct, frozen=True):
+    """Up to where events of a store may have been removed: a reader behind it has missed some."""
+
+    sequence: int
+    at: str
+    """When the youngest of the removed events happened."""
 
 
 def read_layouts(transaction: Transaction) -> dict[str, StoreLayout]:
@@ -117,6 +126,21 @@ def write_checkpoint(unit: Unit, name: str, sequence: int, at: datetime) -> None
 def remove_checkpoint(unit: Unit, name: str) -> None:
     """Forget a checkpoint, if it is there."""
     remove_entry(unit, _CHECKPOINT + name)
+
+
+def read_horizon(transaction: Transaction, store: str) -> Horizon | None:
+    """A store's horizon; None while all its events are there."""
+    body = transaction.get(META.name, (_HORIZON + store,))
+    return None if body is None else _decode(_HORIZON + store, body, Horizon)
+
+
+def raise_horizon(unit: Unit, store: str, sequence: int, at: datetime) -> None:
+    """Note that events up to this number were removed; a horizon never sinks."""
+    known = read_horizon(unit.engine, store)
+    horizon = Horizon(sequence, rfc3339(at))
+    if known is not None:
+        horizon = Horizon(max(sequence, known.sequence), max(horizon.at, known.at))
+    _put(unit, _HORIZON + store, encoder.encode(horizon))
 
 
 def _put(unit: Unit, name: str, body: bytes) -> None:

@@ -264,7 +264,7 @@ class RecordStore(Generic[R]):
         rows = self.database.read(_scan_all, self._history, part)
         return [decode_event(self._noun, record_id, int(key[1]), body) for key, body in rows]
 
-    def events(self, after: int = 0) -> Iterator[Event]:
+    def events(self, after: int | None = None) -> Iterator[Event]:
         """The committed events of this store, as `Database.events`."""
         return self.database.events(after, stores=[self.layout.name])
 
