@@ -72,6 +72,10 @@ def open_writer(path: Path, durability: Durability, cache: int) -> Connection:
     way of waiting is unfair.
     """
     connection = Connection(_uri(path, "mode=rw"), 0)
+    if not path.stat().st_size:
+        # Takes effect as it is compiled, on the first page that will be made. To execute it would
+        # make that page now, without our mark.
+        connection.execute("EXPLAIN PRAGMA auto_vacuum = INCREMENTAL").fetchall()
     connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS[durability]}")
     connection.execute(f"PRAGMA cache_size = -{cache}")
     connection.execute(f"PRAGMA journal_size_limit = {_LARGEST_IDLE_WAL}")
@@ -124,13 +128,20 @@ class _Frozen(Connection):
         self.execute = self._checked
 
     def _checked(self, sql: str, parameters: Any = ()) -> _Fetched:
-        rows = self._read(sql, parameters).fetchall()
+        try:
+            rows = self._read(sql, parameters).fetchall()
+        except sqlite3.DatabaseError:
+            self._check_stamp()  # pages of two times may look like a damaged file
+            raise
+        self._check_stamp()
+        return _Fetched(rows)
+
+    def _check_stamp(self) -> None:
         file = os.stat(self._path)
         if (file.st_ino, file.st_size, file.st_mtime_ns, False) != self.stamp:
             raise DriverError(
                 ErrorKind.CONFLICT, f"{self._path}: changed while it was read; try again"
             )
-        return _Fetched(rows)
 
 
 class _Fetched:

@@ -8,12 +8,14 @@ import sqlite3
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from storebridge.driver import DriverError, ErrorKind, Options, Table, Traits
+from storebridge.driver import DriverError, ErrorKind, Options, Reclaimed, Table, Traits, Usage
 from storebridge.driver.lockfile import LockFile
 from storebridge_sqlite import connection as connections
+from storebridge_sqlite import reclaiming
 from storebridge_sqlite.connection import Connection
 from storebridge_sqlite.creation import layout_of, missing
 from storebridge_sqlite.errors import kind, primary_code
@@ -107,6 +109,26 @@ class SqliteDriver:
         described["wal_size"] = log.stat().st_size if log.exists() else 0
         return described
 
+    def usage(self) -> Usage:
+        """What is used and free of the file, and the log."""
+        reader = self._reader()
+        try:
+            return reclaiming.usage(self._path, reader)
+        finally:
+            self._finish_reading(reader)
+
+    def reclaim(self, breathe: Callable[[], None]) -> Reclaimed:
+        """Move pages into free ones, in steps, and cut the file and the log short."""
+        if self._options.read_only:
+            raise self._read_only()
+        before = self.usage().size
+        reader = self._reader()
+        try:
+            skipped = reclaiming.reclaim(self._path, reader, self._alone, breathe)
+        finally:
+            self._finish_reading(reader)
+        return Reclaimed(before, self.usage().size, skipped)
+
     def close(self) -> None:
         """Close every connection, the writer last: it folds the write-ahead log in."""
         self._unusable = f"{self._path}: the database is closed"
@@ -122,7 +144,7 @@ class SqliteDriver:
     def _begin_writing(self) -> Connection:
         self._check_usable()
         if self._options.read_only:
-            raise DriverError(ErrorKind.READ_ONLY, f"{self._path}: opened read-only")
+            raise self._read_only()
         timeout = self._options.lock_timeout
         deadline = time.monotonic() + timeout
         self._lock.acquire(timeout)
@@ -172,6 +194,16 @@ class SqliteDriver:
         except sqlite3.Error:
             writer.close()
             self._writer = None
+
+    @contextmanager
+    def _alone(self) -> Iterator[Connection]:
+        """No transaction, but other writers kept out: for what SQLite does in none."""
+        writer = self._begin_writing()
+        try:
+            writer.execute("ROLLBACK")
+            yield writer
+        finally:
+            self._finish_writing(writer, "ROLLBACK")
 
     # --- creating ---
 
@@ -233,6 +265,9 @@ class SqliteDriver:
             reader.close()
 
     # --- state ---
+
+    def _read_only(self) -> DriverError:
+        return DriverError(ErrorKind.READ_ONLY, f"{self._path}: opened read-only")
 
     def _check_usable(self) -> None:
         if self._unusable is not None:

@@ -20,7 +20,9 @@ class Reclaimed(NamedTuple):
     before: int
     after: int
     skipped: str | None = None
-    """Why nothing was reclaimed, in one line: `process 4711 has it open`; None if it was done."""
+    """Why nothing, or less than there is to gain, was reclaimed, in one line: `process 4711 has it
+    open`; None if it was done. Worth another try later.
+    """
 
 
 @runtime_checkable
@@ -28,15 +30,22 @@ class Compactor(Protocol):
     """A driver that can give free space in its files back to the system."""
 
     def usage(self) -> Usage:
-        """What is used and free now. Costs little, however large the database is."""
+        """What is used and free now. Costs little, however large the database is. From any thread,
+        at any time.
+        """
 
     def reclaim(self, breathe: Callable[[], None]) -> Reclaimed:
-        """Make the files as small as the content allows.
+        """Make the files as small as the content allows, or nearly so.
 
         Called by the only writer of the process, with no write transaction open; readers of other
-        threads may come and go. A driver that can work in steps calls `breathe` between them, with
-        nothing locked: other writers get their turn there. One that must have the file alone does
-        not wait for other processes, but skips and says so. Whatever moment the process is killed
-        at, the files hold the old content or the new, which are the same. Where the disk has not
-        enough room for the work, DriverError of kind FULL before anything is touched.
+        threads may come and go, and see no error. A driver that can work in steps calls `breathe`
+        between them, with nothing locked: other writers get their turn there. One that must rewrite
+        everything costs as much as the content, so the caller looks at `usage` first; where there
+        is nothing to gain, nothing is done. One that must have the files alone does not wait for
+        other processes, but skips and says so.
+
+        Whatever moment the process is killed at, or the power is cut, the files hold the old
+        content or the new, which are the same, and every change acknowledged meanwhile. DriverError
+        of kind FULL, before anything is touched, where the disk has not enough room for the work;
+        of kind READ_ONLY where the database was opened for reading.
         """
