@@ -9,21 +9,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from storebridge.driver import Position, Range, Rows, Table, Value
+from storebridge.driver.ranges import Shape, shape_of
 from storebridge_sqlite.schema import index_name, optional_fields, quoted, rowid_field
-
-
-class _Bound(NamedTuple):
-    """A limit of a range in the direction of its order; `depth`: how many fields it compares."""
-
-    operator: str
-    depth: int
-
-
-class _Shape(NamedTuple):
-    by: str | None
-    equal: int
-    bounds: tuple[_Bound, ...]
-    reverse: bool
 
 
 class Select(NamedTuple):
@@ -64,14 +51,14 @@ class Scans:
         orders: tuple[str | None, ...] = (None, *(index.name for index in table.indexes))
         self._orders = {by: _Order(table, by) for by in orders}
         self._width = len(table.key)
-        self._selects: dict[_Shape, str] = {}
-        self._counts: dict[_Shape, str] = {}
+        self._selects: dict[Shape, str] = {}
+        self._counts: dict[Shape, str] = {}
 
     def select(self, range: Range) -> Select | None:
         """The statement for a range, to which the limit is the last parameter; None: the range is
         empty.
         """
-        asked = _normal(range, len(self._orders[range.by].fields))
+        asked = shape_of(range, len(self._orders[range.by].fields))
         if asked is None:
             return None
         shape, parameters = asked
@@ -83,7 +70,7 @@ class Scans:
     def count(self, range: Range) -> Select:
         """The statement that counts a range."""
         whole = range._replace(after=None, reverse=False)
-        asked = _normal(whole, len(self._orders[range.by].fields))
+        asked = shape_of(whole, len(self._orders[range.by].fields))
         assert asked is not None  # only `after` can make a range empty here
         shape, parameters = asked
         sql = self._counts.get(shape)
@@ -102,7 +89,7 @@ class Scans:
         """Where a row of a select stands in its order."""
         return tuple([row[place] for place in self._orders[by].places])  # type: ignore[misc]
 
-    def _make_select(self, shape: _Shape) -> str:
+    def _make_select(self, shape: Shape) -> str:
         order = self._orders[shape.by]
         direction = " DESC" if shape.reverse else ""
         fields = ", ".join(quoted(name) + direction for name in order.fields[shape.equal :])
@@ -114,38 +101,7 @@ class Scans:
         )
 
 
-def _normal(range: Range, depth: int) -> tuple[_Shape, list[Value]] | None:
-    """The shape of a range and its parameters, with at most one bound at each end: two at one end
-    would have SQLite seek to the one and step from there to the other.
-    """
-    by, prefix, lower, upper, after, _, reverse = range
-    equal = len(prefix)
-    if after is not None:
-        if after[:equal] != prefix:
-            if (after[:equal] < prefix) == reverse:
-                return None
-            after = None
-        elif equal == depth:
-            return None
-    if after is not None:
-        near = upper if reverse else lower
-        if near is not None and ((after[equal] >= near) if reverse else (after[equal] < near)):  # type: ignore[operator]
-            after = None
-    bounds: list[_Bound] = []
-    parameters: list[Value] = list(prefix)
-    if after is not None:
-        bounds.append(_Bound("<" if reverse else ">", depth - equal))
-        parameters += after[equal:]
-    if lower is not None and (after is None or reverse):
-        bounds.append(_Bound(">=", 1))
-        parameters.append(lower)
-    if upper is not None and (after is None or not reverse):
-        bounds.append(_Bound("<", 1))
-        parameters.append(upper)
-    return _Shape(by, equal, tuple(bounds), reverse), parameters
-
-
-def _where(order: _Order, shape: _Shape) -> str:
+def _where(order: _Order, shape: Shape) -> str:
     conditions = [f"{quoted(name)} = ?" for name in order.fields[: shape.equal]]
     for operator, depth in shape.bounds:
         names = order.fields[shape.equal : shape.equal + depth]

@@ -1,0 +1,218 @@
+"""A PostgreSQL server to test against: a throwaway cluster of our own, or the one that
+`STOREBRIDGE_POSTGRESQL_URL` names.
+
+The cluster is in a temporary folder, belongs to an unprivileged user, listens on loopback and on a
+socket in its folder, and ends with the process that started it, even if that is killed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic, sleep
+
+import psycopg
+import pytest
+
+URL_VARIABLE = "STOREBRIDGE_POSTGRESQL_URL"
+_USER = "storebridge"
+_READY_WITHIN = 30.0
+_SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "max_connections": "60",
+    "shared_buffers": "32MB",
+    "max_wal_size": "256MB",
+    "log_min_messages": "fatal",
+    "autovacuum_naptime": "5s",
+}
+_PARENT_DIES = 1  # PR_SET_PDEATHSIG of prctl(2)
+
+
+class Database:
+    """A database on some server. Each `target` in it is a schema of its own, and is new."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._run = uuid.uuid4().hex[:8]
+        self._numbers = itertools.count()
+
+    def connect(self) -> psycopg.Connection:
+        """A plain connection, each statement a transaction of its own."""
+        return psycopg.connect(self.url.replace("+psycopg", ""), autocommit=True)
+
+    def target(self) -> str:
+        """What a backend is given to open: nothing is there yet."""
+        joint = "&" if "?" in self.url else "?"
+        return f"{self.url}{joint}schema=t{self._run}_{next(self._numbers)}"
+
+    def drop_targets(self) -> None:
+        """Take every schema away that was made at a target."""
+        with self.connect() as connection:
+            query = "SELECT nspname FROM pg_namespace WHERE starts_with(nspname, %s)"
+            for (schema,) in connection.execute(query, [f"t{self._run}_"]).fetchall():
+                connection.execute(f'DROP SCHEMA "{schema}" CASCADE')  # type: ignore[arg-type]
+
+
+class Server(Database):
+    """A cluster of our own, which can be stopped, killed and started again."""
+
+    def __init__(self, folder: Path, *, durable: bool = False, **settings: str) -> None:
+        self.folder = folder
+        self.port = _free_port()
+        self._settings = _SETTINGS | {"fsync": "on" if durable else "off"} | settings
+        self._process: subprocess.Popen[bytes] | None = None
+        self._initdb()
+        super().__init__(f"postgresql+psycopg://{_USER}@127.0.0.1:{self.port}/postgres")
+
+    def _initdb(self) -> None:
+        os.chmod(self.folder, 0o755)
+        for name in ("data", "socket"):
+            (self.folder / name).mkdir(mode=0o700)
+            _give_away(self.folder / name)
+        self._call(
+            *("initdb", "-D", self._data, "-U", _USER, "--auth=trust", "--encoding=UTF8"),
+            *("--locale=C.UTF-8", "--no-sync", "--no-instructions"),
+        )
+
+    @property
+    def _data(self) -> str:
+        return str(self.folder / "data")
+
+    def _call(self, program: str, *arguments: str) -> None:
+        done = subprocess.run(
+            [str(binaries() / program), *arguments],
+            capture_output=True,
+            text=True,
+            cwd="/",
+            check=False,
+            **_unprivileged(),
+        )
+        assert done.returncode == 0, f"{program}: {done.stderr}{done.stdout}"
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        command = [str(binaries() / "postgres"), "-D", self._data, "-p", str(self.port)]
+        settings = self._settings | {"unix_socket_directories": str(self.folder / "socket")}
+        for name, value in settings.items():
+            command += ["-c", f"{name}={value}"]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                cwd="/",
+                start_new_session=True,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - no other threads yet
+                **_unprivileged(),
+            )
+        give_up = monotonic() + _READY_WITHIN
+        while True:
+            try:
+                self.connect().close()
+                return
+            except psycopg.OperationalError:
+                assert self._process.poll() is None, (self.folder / "log").read_text()
+                assert monotonic() < give_up, "the server does not answer"
+                sleep(0.02)
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """End it: SIGINT ends its sessions in order, SIGQUIT as a crash would."""
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(timeout=60)
+            self._process = None
+
+    def restart(self, how: signal.Signals = signal.SIGINT) -> None:
+        """End and start it: connections are gone, the content is not."""
+        self.stop(how)
+        self.start()
+
+
+def binaries() -> Path:
+    """Where the server's programs are, of the newest version; FileNotFoundError if nowhere."""
+    beside = [path for name in ("initdb",) if (path := shutil.which(name))]
+    installed = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[4])
+    )
+    for path in (*beside, *reversed(installed)):
+        if Path(path).with_name("postgres").exists():
+            return Path(path).resolve().parent
+    raise FileNotFoundError("no PostgreSQL server is installed")
+
+
+def _unprivileged() -> dict[str, int | list[int]]:
+    """Whom a process is to run as: the server refuses to be root."""
+    if os.geteuid() != 0:
+        return {}
+    for name in ("postgres", "nobody"):
+        with suppress(KeyError):
+            user = pwd.getpwnam(name)
+            return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    raise LookupError("there is no unprivileged user")
+
+
+def _give_away(path: Path) -> None:
+    if whom := _unprivileged():
+        os.chown(path, whom["user"], whom["group"])  # type: ignore[arg-type]
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PARENT_DIES, signal.SIGQUIT)
+
+
+def _free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port
+
+
+def own_server(*, durable: bool = False, **settings: str) -> Iterator[Server]:
+    """A cluster of our own for as long as a fixture lasts; the test is skipped without binaries."""
+    try:
+        binaries()
+    except FileNotFoundError as error:
+        pytest.skip(f"{error}: install it, or set {URL_VARIABLE}")
+    # Not in pytest's folder, which others may not enter, and with a short path for the socket.
+    folder = Path(tempfile.mkdtemp(prefix="storebridge-postgresql-"))
+    try:
+        server = Server(folder, durable=durable, **settings)
+        server.start()
+        yield server
+        server.stop()
+    finally:
+        with suppress(Exception):
+            server.stop(signal.SIGQUIT)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Database]:
+    """A database of which nothing need survive a power cut, for as long as the tests run."""
+    url = os.environ.get(URL_VARIABLE)
+    if url is None:
+        yield from own_server()
+        return
+    database = Database(url)
+    yield database
+    database.drop_targets()
+
+
+@pytest.fixture(scope="module")
+def own_postgresql() -> Iterator[Server]:
+    """A server of the module's own, to be stopped, killed and started at will; durable."""
+    yield from own_server(durable=True)
