@@ -89,6 +89,10 @@ class BoltBackend:
             return DriverError(ErrorKind.CORRUPT, f"{error}: restore a backup")
         return DriverError(ErrorKind.FOREIGN, f"{path}: not a bolt file")
 
+    def files(self, target: str) -> list[Path]:
+        """The file alone."""
+        return [Path(target)]
+
     def shell(self, target: str) -> list[str] | None:
         """bolt has the command `bbolt`, but no shell."""
         return None

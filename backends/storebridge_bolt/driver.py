@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from storebridge.driver.capabilities import Reclaimed, Usage
 from storebridge.driver.contract import DriverError, ErrorKind, Traits
 from storebridge.driver.ordered import OrderedDriver, SpaceName
 from storebridge_bolt.pybolt import (
@@ -22,6 +23,8 @@ from storebridge_bolt.pybolt import (
     TxError,
 )
 from storebridge_bolt.pybolt.check import check
+from storebridge_bolt.pybolt.shrink import shrink
+from storebridge_bolt.pybolt.stats import space
 
 _KINDS: dict[type[BaseException], ErrorKind] = {
     LockTimeoutError: ErrorKind.LOCKED,
@@ -157,6 +160,18 @@ class BoltDriver(OrderedDriver[Space]):
             "size": self._path.stat().st_size,
             "durability": self._db.durability,
         }
+
+    def usage(self) -> Usage:
+        return Usage(*space(self._db))
+
+    def reclaim(self, breathe: Callable[[], None]) -> Reclaimed:
+        """Move pages from the end into free ones, in steps, and cut the file short."""
+        if not self._writable:
+            raise DriverError(ErrorKind.READ_ONLY, f"{self._path}: opened read-only")
+        before = self.usage().size
+        done = shrink(self._db, breathe)
+        reason = "a read transaction of this process still needs the pages that are to be free"
+        return Reclaimed(before, self.usage().size, None if done else reason)
 
     def close(self) -> None:
         self._db.close()

@@ -331,6 +331,12 @@ class Bucket:
         self._changes[key] = value
         self._version += 1
 
+    def _touch(self, key: bytes) -> None:
+        """Have the leaf where `key` belongs, and the branches above it, written to other pages."""
+        leaf = self._leaf(key, False)
+        if leaf.keys:
+            self._change(leaf.keys[0], leaf.values[0])
+
     def _child(self, name: bytes) -> Bucket | None:
         if not self._live:
             self._refuse()

@@ -71,8 +71,11 @@ class Commit:
 
     # The steps
 
-    def build(self, root: Bucket, *, keep_freelist: bool) -> Meta:
-        """Lay out all new pages in memory; the meta of the state that they make up."""
+    def build(self, root: Bucket, *, keep_freelist: bool, trim: bool = False) -> Meta:
+        """Lay out all new pages in memory; the meta of the state that they make up.
+
+        `trim`: it ends before the free pages at the file's end.
+        """
         root._spill_children(self)
         tree = root._tree
         assert isinstance(tree, PagedTree)
@@ -85,6 +88,8 @@ class Commit:
         if self.old.keeps_freelist:
             self._free_old_freelist()
         self.freelist.free(txid, self._freed | self._dropped)
+        if trim:
+            self.high_water = self.freelist.trim(self.high_water)
         freelist = self._place_freelist() if keep_freelist else NO_FREELIST
         return Meta(self.old.page_size, page, self.old.sequence, freelist, self.high_water, txid)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import threading
@@ -250,12 +251,16 @@ class DB:
             return Freelist(page for page in range(2, meta.high_water) if not used[page])
         return Freelist(stored_freelist(pages, meta))
 
+    def _has_readers(self) -> bool:
+        with self._mutex:
+            return bool(self._readers)
+
     def _commit(self, tx: Tx) -> None:
         with self._file_lock:
             if tx._over:
                 raise TxError("the transaction is over")
             try:
-                if self._has_changes(tx):
+                if tx._trims or self._has_changes(tx):
                     self._commit_changes(tx)
             finally:
                 self._finish(tx)
@@ -267,7 +272,7 @@ class DB:
         # Should this end in a way that is not foreseen here, writing on would not be safe.
         self._failed = f"{self._path}: a commit was cut off; open the database again"
         try:
-            meta = commit.build(tx._root, keep_freelist=self._keep_freelist)
+            meta = commit.build(tx._root, keep_freelist=self._keep_freelist, trim=tx._trims)
             data = self._write_pages(commit)
             self._write_meta(commit, meta)
         except DatabaseFailedError as problem:
@@ -282,6 +287,24 @@ class DB:
         self._state = _State(meta, self._map_pages(meta, data))
         self._freelist.keep()
         self._failed = None
+        if tx._trims:
+            self._cut_short(meta)
+
+    def _cut_short(self, meta: Meta) -> None:
+        """Give the system what the file has beyond its last state, unless somebody reads an older
+        one, which may reach further.
+        """
+        with self._mutex:
+            if any(txid < meta.txid for txid, _ in self._readers.values()):
+                return
+        end = meta.high_water * meta.page_size
+        with contextlib.suppress(OSError):  # an overlong file is no harm
+            if self._file.size() > end:
+                if self._durability != "off" and self._durable_txid < meta.txid:
+                    # A power cut must not bring a state back that the file is too short for.
+                    self._file.sync_data()
+                    self._durable_txid = meta.txid
+                self._file.truncate(end)
 
     @staticmethod
     def _has_changes(tx: Tx) -> bool:

@@ -72,19 +72,38 @@ class Freelist:
         """The first of `count` pages in a row that are now taken; 0 where there are none."""
         if count == 1:
             return self._allocate_one()
-        if self._no_run_of and count >= self._no_run_of:
-            return 0
-        last = islice(self._free, self._head + count - 1, None)
-        first = islice(self._free, self._head, None)
-        try:
-            index = self._head + indexOf(map(sub, last, first), count - 1)
-        except ValueError:
-            self._no_run_of = count
+        index = self._find_run(count)
+        if index is None:
             return 0
         run = self._free[index : index + count]
         del self._free[index : index + count]
         self._taken += run
         return run[0]
+
+    def _find_run(self, count: int) -> int | None:
+        """Where the lowest `count` pages in a row begin in the list."""
+        if self._no_run_of and count >= self._no_run_of:
+            return None
+        last = islice(self._free, self._head + count - 1, None)
+        first = islice(self._free, self._head, None)
+        try:
+            return self._head + indexOf(map(sub, last, first), count - 1)
+        except ValueError:
+            self._no_run_of = count
+            return None
+
+    def has_run(self, count: int, below: int) -> bool:
+        """Whether `count` pages in a row could be handed out, all of them before page `below`."""
+        index = self._find_run(count)
+        return index is not None and self._free[index] + count <= below
+
+    def trim(self, high_water: int) -> int:
+        """Take out the pages at the file's end; where it ends without them."""
+        free = self._free
+        while len(free) > self._head and free[-1] == high_water - 1:
+            high_water = free.pop()
+            self._taken.append(high_water)
+        return high_water
 
     def _allocate_one(self) -> int:
         """The page after the last one handed out, if it is free: neighbours sync faster.
@@ -173,6 +192,17 @@ def freelist_ids(page: bytes, count: int) -> list[int]:
     if sys.byteorder == "big":
         words.byteswap()
     return words.tolist()
+
+
+def stored_count(pages: Pages, meta: Meta) -> int:
+    """How many ids are in the file's freelist; `meta.keeps_freelist` says whether there is one."""
+    flags, count, _ = pages.header(meta.freelist)
+    if flags != FREELIST:
+        raise CorruptError(f"page {meta.freelist} is a {type_name(flags)} page, not a freelist")
+    if count < _LARGE:
+        return count
+    start = meta.freelist * meta.page_size + HEADER_SIZE
+    return int.from_bytes(pages.data[start : start + _ID_SIZE], "little")
 
 
 def stored_freelist(pages: Pages, meta: Meta) -> list[int]:

@@ -8,8 +8,10 @@ from struct import Struct
 from typing import NamedTuple
 
 from .bucket import Bucket
+from .commit import grown_size
+from .db import DB
 from .errors import CorruptError
-from .freelist import stored_freelist
+from .freelist import stored_count, stored_freelist
 from .page import ELEMENT_SIZE, HEADER, HEADER_SIZE, LEAF, type_name
 from .tree import InlineTree, PagedTree, Pages, open_tree, used_pages
 from .tx import Tx
@@ -120,6 +122,35 @@ def list_pages(tx: Tx) -> Iterator[PageInfo]:
         else:
             yield PageInfo(page, type_name(flags), count, overflow)
         page += 1 + overflow
+
+
+class Space(NamedTuple):
+    """Bytes on the disk, and how many of them hold nothing."""
+
+    size: int
+    free: int
+
+
+def space(db: DB) -> Space:
+    """What a database takes. The end of the file, which is there to grow into, is not counted: it
+    takes no blocks of the disk.
+    """
+    with db.view() as tx:
+        end, page_size = tx.size, db.page_size
+        size = db._file.size()
+        if size <= grown_size(end + page_size):
+            size = end
+        return Space(size, size - end + free_page_count(tx) * page_size)
+
+
+def free_page_count(tx: Tx) -> int:
+    """How many pages hold nothing, or only what was replaced. Reads no more than a page, where the
+    file keeps its freelist.
+    """
+    meta, pages = tx._meta, tx._pages
+    if meta.keeps_freelist:
+        return stored_count(pages, meta)
+    return len(_free_pages(tx))
 
 
 def _free_pages(tx: Tx) -> set[int]:

@@ -40,7 +40,17 @@ class Tx:
     methods raise TxError once it is over. Use a transaction from one thread at a time.
     """
 
-    __slots__ = ("__weakref__", "_db", "_dropped", "_meta", "_over", "_pages", "_root", "_writable")
+    __slots__ = (
+        "__weakref__",
+        "_db",
+        "_dropped",
+        "_meta",
+        "_over",
+        "_pages",
+        "_root",
+        "_trims",
+        "_writable",
+    )
 
     def __init__(self, db: DB, meta: Meta, pages: Pages, *, writable: bool) -> None:
         self._db = db
@@ -49,6 +59,7 @@ class Tx:
         self._writable = writable
         self._over = False
         self._dropped: set[int] = set()
+        self._trims = False  # whether its commit, though it changed nothing, ends the file earlier
         self._root = Bucket(self, PagedTree(pages, meta.root), meta.sequence)
 
     @property
