@@ -1,0 +1,207 @@
+"""A storage for people who use `AIOTinyDB`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import locale
+import marshal
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, TypeVar
+from weakref import WeakValueDictionary
+
+from aiotinydb.exceptions import DatabaseNotReady
+from aiotinydb.storage import AIOStorage
+
+from storebridge_tinydb.chunkedjson import decode, encode
+from storebridge_tinydb.sharedfile import LOCK_TIMEOUT, LONGEST_POLL, SharedFile
+
+Tables = dict[str, dict[str, Any]]
+Result = TypeVar("Result")
+
+_TURN = 0.02
+_PAUSE = LONGEST_POLL * 1.2
+
+
+class AtomicAIOJSONStorage(AIOStorage):
+    """`AIOTinyDB(path, storage=AtomicAIOJSONStorage)`: a block takes effect whole or not at all.
+
+    What an `async with` block changed is written, durably, when it ends; if it ends with an
+    exception, or is cancelled, the file stays as it was. The file is replaced, as
+    `AtomicJSONStorage` does, so it is whole at every moment.
+
+    One block at a time has the file, here and in other processes, whether they use this storage,
+    `AtomicJSONStorage` or aiotinydb's own. The others wait, in a thread of their own and in turn;
+    they can be cancelled, and after `lock_timeout` seconds get a StoreLockedError that names the
+    holder.
+
+    Files, locks and JSON are worked on in that thread, in steps too short to hold up the event
+    loop. Within the block TinyDB works on the loop, on a copy in memory. A value that JSON does not
+    know is refused when it is inserted or, where memory has a place for it (`bytes`, `set`), at the
+    end of the block; a tuple is a list only after the block.
+
+    `AIOTinyDB` keeps a lock of its own that it does not give back where entering or leaving a block
+    fails: make a new `AIOTinyDB` then, or one for each block.
+
+    `kwargs` are those of `json.dumps`. Missing folders are made.
+    """
+
+    def __init__(
+        self,
+        filename: str | bytes | os.PathLike[str] | os.PathLike[bytes],
+        *args: object,
+        lock_timeout: float = LOCK_TIMEOUT,
+        **kwargs: Any,
+    ) -> None:
+        self.kwargs = kwargs
+        self._path = filename
+        self._lock_timeout = lock_timeout
+        self._encoding = locale.getpreferredencoding(False)
+        self._block: _Block | None = None
+        self._snapshot: bytes | None = None
+        self._is_changed = False
+
+    async def __aenter__(self) -> AtomicAIOJSONStorage:
+        if self._block is not None:
+            return self
+        deadline = time.monotonic() + self._lock_timeout
+        file = SharedFile(self._path)
+        turns = _turns_at(file.path)
+        try:
+            async with asyncio.timeout(self._lock_timeout):
+                await turns.acquire()
+        except TimeoutError:
+            raise file.locked_by_other(self._lock_timeout) from None
+        # A thread of its own: the loop's default ones may all be waiting for aiotinydb's lock.
+        worker = ThreadPoolExecutor(1, "storebridge-tinydb")
+        give_up = threading.Event()
+        try:
+            left = deadline - time.monotonic()
+            loop = asyncio.get_running_loop()
+            self._snapshot = await loop.run_in_executor(worker, self._begin, file, left, give_up)
+        except BaseException:
+            give_up.set()
+            worker.submit(file.unlock)
+            worker.shutdown(wait=False)
+            turns.release()
+            raise
+        self._block, self._is_changed = _Block(file, turns, worker), False
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        if self._block is None:
+            return
+        block, snapshot = self._block, self._snapshot
+        self._block = self._snapshot = None
+        if exc_type is not None or not self._is_changed:
+            snapshot = None
+        try:
+            await _to_the_end(block.worker, lambda: self._finish(block.file, snapshot))
+        finally:
+            block.worker.shutdown(wait=False)
+            block.turns.release()
+
+    def read(self) -> Tables | None:
+        """What the block sees: its own copy, which TinyDB may change."""
+        self._refuse_outside()
+        return None if self._snapshot is None else marshal.loads(self._snapshot)
+
+    def write(self, data: Tables) -> None:
+        """Keep a copy of what the block has made of it."""
+        self._refuse_outside()
+        try:
+            # Copies at a third of the time that JSON takes, and never leaves the process.
+            self._snapshot = marshal.dumps(data)
+        except ValueError:
+            self._snapshot = marshal.dumps(json.loads(json.dumps(data, **self.kwargs)))
+        self._is_changed = True
+
+    def _begin(self, file: SharedFile, timeout: float, give_up: threading.Event) -> bytes | None:
+        if not file.path.exists():
+            file.path.parent.mkdir(parents=True, exist_ok=True)
+            file.path.touch()
+        file.lock(timeout, give_up)
+        content = file.read()
+        return marshal.dumps(decode(content.decode(self._encoding))) if content else None
+
+    def _finish(self, file: SharedFile, snapshot: bytes | None) -> None:
+        try:
+            if snapshot is not None:
+                text = encode(marshal.loads(snapshot), **self.kwargs)
+                file.replace(text.encode(self._encoding))
+        finally:
+            file.unlock()
+
+    def _refuse_outside(self) -> None:
+        if self._block is None:
+            raise DatabaseNotReady("The file is not open. Use `async with AIOTinyDB(...):`")
+
+
+async def _to_the_end(worker: ThreadPoolExecutor, function: Callable[[], Result]) -> Result:
+    """Call a function in the worker. Cancelling takes effect when the function is done."""
+    future = asyncio.get_running_loop().run_in_executor(worker, function)
+    cancelled: asyncio.CancelledError | None = None
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    result = future.result()
+    if cancelled is not None:
+        raise cancelled
+    return result
+
+
+class _Turns:
+    """Who on this event loop may wait for a file's lock: one at a time, in the order of coming.
+
+    The lock is free for so short a time between two of them that other processes would hardly ever
+    find it so. Hence, after so long a time in a row, it is left free until each has looked once.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop  # so that no later loop has its id
+        self._lock = asyncio.Lock()
+        self._began = self._ended = 0.0
+
+    async def acquire(self) -> None:
+        await self._lock.acquire()
+        now = time.monotonic()
+        if now - self._ended > _PAUSE:
+            self._began = now
+        elif now - self._began > _TURN:
+            try:
+                await asyncio.sleep(_PAUSE)
+            except BaseException:
+                self._lock.release()
+                raise
+            self._began = time.monotonic()
+
+    def release(self) -> None:
+        self._ended = time.monotonic()
+        self._lock.release()
+
+
+_all_turns: WeakValueDictionary[tuple[int, str], _Turns] = WeakValueDictionary()
+
+
+def _turns_at(path: Path) -> _Turns:
+    loop = asyncio.get_running_loop()
+    return _all_turns.setdefault((id(loop), os.path.realpath(path)), _Turns(loop))
+
+
+class _Block(NamedTuple):
+    file: SharedFile
+    turns: _Turns
+    worker: ThreadPoolExecutor
