@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
+from pathlib import Path
 from threading import get_ident
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from storebridge import eventlog, meta, recount, times
 from storebridge.blocks import TransactionBlock, blocks
 from storebridge.driver import Driver, Table
 from storebridge.errors import (
     ConfigurationError,
+    IncompleteStoreError,
     ReadOnlyError,
     StorebridgeError,
     StoreClosedError,
@@ -29,6 +31,9 @@ from storebridge.spec import StoreLayout
 from storebridge.statistics import Statistics
 from storebridge.transaction import Unit
 from storebridge.turns import Turn
+
+if TYPE_CHECKING:
+    from storebridge.transfer.migration import MigrationReport, Progress
 
 logger = logging.getLogger("storebridge")
 _WAITED = 0.001
@@ -127,6 +132,7 @@ class Database(Reading):
         self._check_open()
         known = self.refresh().get(layout.name)
         if known is None:
+            self.refuse_incomplete()
             _check_names(layout, self.layouts.values(), self.location.text)
             self._create_tables(layout.tables)
         elif known.shape != layout.shape:
@@ -146,6 +152,15 @@ class Database(Reading):
             layout = self.write(meta.merge_layout, layout)
         self.layouts[layout.name] = layout
         return layout
+
+    def refuse_incomplete(self) -> None:
+        """IncompleteStoreError if a transfer into the database has not come to its end."""
+        transfer = self.read(meta.read_transfer)
+        if transfer is not None:
+            raise IncompleteStoreError(
+                f"{self.location.text}: no store yet: {transfer}; give the same command again, and"
+                " it goes on from there"
+            )
 
     def refresh(self) -> dict[str, StoreLayout]:
         """Read again which stores and states the database hosts: another process may have added
@@ -348,6 +363,40 @@ class Database(Reading):
     def delete_checkpoint(self, name: str) -> None:
         """Forget a checkpoint."""
         self.write(meta.remove_checkpoint, _checkpoint_name(name))
+
+    # --- moving ---
+
+    def migrate_to(
+        self,
+        target: str | Path | Location,
+        *,
+        overwrite: bool = False,
+        skip_quarantined: bool = False,
+        dry_run: bool = False,
+        watch: Callable[[Progress], None] = lambda progress: None,
+    ) -> MigrationReport:
+        """Make the database at `target`, of any backend, hold what this one does: records, events,
+        labels, versions, counters, checkpoints and the sequence, bodies byte for byte.
+
+        This one is only read. The other is no store before both sides were read anew and had the
+        same digests: until then to open it is an IncompleteStoreError, and the same call goes on
+        where the last one was stopped, however it was. What is written here meanwhile is copied,
+        too, but the writers have to stop at last, else it is a ConflictError.
+
+        A target that holds something else is a ConfigurationError; with `overwrite` it is renamed
+        once what replaces it is whole. A body that cannot be read is a CorruptStoreError, unless
+        they are to be skipped, and then the report names them. `dry_run` only reads.
+        """
+        from storebridge.transfer.migration import migrate
+
+        return migrate(
+            self,
+            target,
+            overwrite=overwrite,
+            skip_quarantined=skip_quarantined,
+            dry_run=dry_run,
+            watch=watch,
+        )
 
 
 def _checkpoint_name(name: str) -> str:

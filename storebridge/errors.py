@@ -6,7 +6,7 @@
     │                           RecordExistsError, AmbiguousIdError, NewerRecordError
     ├── TransactionError        ReadOnlyError, ConflictError, EventsExpiredError
     └── StorageError            StoreLockedError, CorruptStoreError, StoreFullError,
-                                StoreClosedError, LayoutVersionError
+                                StoreClosedError, LayoutVersionError, IncompleteStoreError
 
 A message is one line that says what happened to what, and what to do where that is not obvious.
 """
@@ -116,3 +116,8 @@ class StoreClosedError(StorageError):
 
 class LayoutVersionError(StorageError):
     """The file was laid out by a newer storebridge."""
+
+
+class IncompleteStoreError(StorageError):
+    """A migration or an import into this database has not come to its end. It goes on when the same
+    command is given again."""

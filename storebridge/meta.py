@@ -24,7 +24,29 @@ _STORE = "store "
 _OPENER = "opener "
 _CHECKPOINT = "checkpoint "
 _HORIZON = "horizon "
+_TRANSFER = "transfer"
 _PAGE = 100
+
+
+class Transfer(msgspec.Struct, frozen=True):
+    """That a database is being filled from elsewhere and is no store before that is done."""
+
+    what: str
+    """The command that does it: `migrate`, `import` …"""
+    source: str
+    """From where, without a password."""
+    owner: Owner
+    """The process at work."""
+    run: str = ""
+    """Tells one process's attempts apart."""
+    table: str = ""
+    key: tuple[str | int, ...] = ()
+    """How far it has come."""
+    entries: int = 0
+
+    def __str__(self) -> str:
+        at = " ".join(map(str, (self.table, *self.key))) or "its beginning"
+        return f"`storebridge {self.what}` from {self.source} has come to {at} and not to its end"
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
@@ -103,6 +125,35 @@ def remove_entry(unit: Unit, name: str) -> None:
     body = unit.get(META.name, (name,))
     if body is not None:
         unit.remove(META.name, (name,), (), body)
+
+
+def is_local(name: str) -> bool:
+    """Whether an entry is about the database where it is alone, and not of what it holds."""
+    return name == _TRANSFER or name.startswith(_OPENER)
+
+
+def read_transfer(transaction: Transaction) -> Transfer | None:
+    """What the database is being filled by; None if it is whole."""
+    body = transaction.get(META.name, (_TRANSFER,))
+    if body is None:
+        return None
+    try:
+        return msgspec.json.decode(body, type=Transfer)
+    except (ValueError, RecursionError):
+        return Transfer(what="…", source="an unknown place", owner=_owner(b""))
+
+
+def write_transfer(unit: Unit, transfer: Transfer) -> None:
+    """Note how far it has been filled. What is there has the mark before its first entry."""
+    _put(unit, _TRANSFER, encoder.encode(transfer))
+
+
+def remove_transfer(unit: Unit) -> None:
+    """Declare it whole. What writers left that were killed on the way is known to be right."""
+    remove_entry(unit, _TRANSFER)
+    for name, owner in read_openers(unit.engine).items():
+        if owner.is_alive() is False:
+            remove_entry(unit, name)
 
 
 def read_checkpoint(transaction: Transaction, name: str) -> Checkpoint | None:

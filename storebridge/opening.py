@@ -48,11 +48,22 @@ def open_database(
     ConfigurationError and its kinds for what cannot be opened as asked, StorageError and its kinds
     for a file that is locked, corrupt or of a newer layout. A file that is refused is not changed.
     """
-    location = _with_options(location_of(location), read_only, create)
-    key = (
-        location.backend.name,
-        os.path.realpath(location.target) if location.path else location.target,
+    database = open_even_incomplete(
+        _with_options(location_of(location), read_only, create), clock=clock
     )
+    try:
+        database.refuse_incomplete()
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def open_even_incomplete(
+    location: Location, *, clock: Callable[[], datetime] = times.now
+) -> Database:
+    """As `open_database`, also where a transfer has not come to its end: to go on with it."""
+    key = place_of(location)
     with _lock:
         if key in _shared:
             database, uses = _shared[key]
@@ -93,6 +104,18 @@ def open_execution_store(
     if where is None:
         where = location_from_environment("EXECUTION", prefix=env_prefix)
     return ExecutionStore(open_database(where, read_only=read_only, create=create, clock=clock))
+
+
+def place_of(location: Location) -> tuple[str, str]:
+    """By what two locations are known to be one."""
+    path = os.path.realpath(location.target) if location.path else location.target
+    return location.backend.name, path
+
+
+def is_open_here(location: Location) -> bool:
+    """Whether this process has the location open."""
+    with _lock:
+        return place_of(location) in _shared
 
 
 def _with_options(location: Location, read_only: bool, create: bool) -> Location:
@@ -136,7 +159,8 @@ def _open(location: Location, clock: Callable[[], datetime]) -> Database:
         _check_layout(database)
         database._guarded(driver.create_tables, (meta.META,), meta.LAYOUT)
         database.refresh()
-        _recover_counters(database)
+        if database.read(meta.read_transfer) is None:
+            _recover_counters(database)
     except BaseException:
         driver.close()
         raise

@@ -35,6 +35,10 @@ class LmdbBackend:
 
         return opening.open_driver(Path(target), options)
 
+    def files(self, target: str) -> list[Path]:
+        """The folder, with all that is in it."""
+        return [Path(target)]
+
     def shell(self, target: str) -> list[str] | None:
         """LMDB has `mdb_stat` and `mdb_dump`, but no shell."""
         return None

@@ -45,6 +45,11 @@ class SqliteBackend:
             raise
         return driver
 
+    def files(self, target: str) -> list[Path]:
+        """The file, and those that SQLite and our lock put beside it."""
+        ends = ("", "-wal", "-shm", "-journal", "-lock", "-lock-wait")
+        return [Path(target + end) for end in ends]
+
     def shell(self, target: str) -> list[str] | None:
         """The `sqlite3` command."""
         return ["sqlite3", "-readonly", target]

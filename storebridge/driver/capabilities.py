@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
 
@@ -48,4 +49,15 @@ class Compactor(Protocol):
         content or the new, which are the same, and every change acknowledged meanwhile. DriverError
         of kind FULL, before anything is touched, where the disk has not enough room for the work;
         of kind READ_ONLY where the database was opened for reading.
+        """
+
+
+@runtime_checkable
+class Movable(Protocol):
+    """A backend (not a driver) whose databases are files, or folders, that may be renamed while
+    nobody has them open."""
+
+    def files(self, target: str) -> Sequence[Path]:
+        """The file or folder at a target, then those that may be beside it, there or not: what has
+        to be renamed together.
         """

@@ -1,0 +1,186 @@
+"""Migrating: what one database holds, into another of any backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Literal, NamedTuple
+
+from storebridge.database import Database
+from storebridge.driver import Range, Transaction
+from storebridge.errors import ConfigurationError, ConflictError, CorruptStoreError
+from storebridge.location import Location, location_of
+from storebridge.opening import place_of
+from storebridge.spec import values_from_body
+from storebridge.transfer import places
+from storebridge.transfer.content import content_of, tables_of
+from storebridge.transfer.digests import Digest, Digester, TableDigest, Tell, digest_of
+from storebridge.transfer.filling import Filling, Skipped
+
+_ROUNDS = 3
+Stage = Literal["check", "copy", "verify"]
+
+
+class Progress(NamedTuple):
+    """How far a transfer has come."""
+
+    stage: Stage
+    done: int
+    """Entries."""
+    total: int | None
+    """How many there are; None where that is not known before the end."""
+
+
+Watch = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class MigrationReport:
+    """What a migration did."""
+
+    source: str
+    target: str
+    complete: bool
+    """False for a dry run: nothing was written."""
+    digest: Digest
+    """Of what was to be copied; the target was read anew and holds exactly that."""
+    skipped: tuple[Skipped, ...]
+    """Entries that were left out, as their bodies cannot be read."""
+    added: int = 0
+    """Entries written in this run."""
+    replaced: int = 0
+    """Entries that an earlier run had written and the source has changed since."""
+    removed: int = 0
+    """Entries that an earlier run had written and the source has removed since."""
+    resumed: bool = False
+    """Whether it went on with what an earlier run had begun."""
+    replaces: Path | None = None
+    """Where the database is now that was at the target before."""
+    seconds: float = 0.0
+
+
+def migrate(
+    source: Database,
+    target: str | Path | Location,
+    *,
+    overwrite: bool = False,
+    skip_quarantined: bool = False,
+    dry_run: bool = False,
+    watch: Watch = lambda progress: None,
+) -> MigrationReport:
+    """See `Database.migrate_to`."""
+    started = perf_counter()
+    location = location_of(target)
+    if place_of(location) == place_of(source.location):
+        raise ConfigurationError(f"{location.text}: a database cannot be migrated to itself")
+    counter = _Counter(source, watch)
+    counter.begin("check")
+    _require_sound(source)
+    if dry_run:
+        return _dry_run(source, location, overwrite, counter, started)
+    work = places.workplace(location, "migrate", source.location.text, overwrite=overwrite)
+    with Filling(work, "migrate", source.location.text, skip_quarantined) as filling:
+        digest = _copy(source, filling, counter)
+        replaced = filling.settle(location)
+    changes = filling.changes
+    return MigrationReport(
+        source=source.location.text,
+        target=location.text,
+        complete=True,
+        digest=digest,
+        skipped=tuple(filling.skipped.values()),
+        added=changes.added,
+        replaced=changes.replaced,
+        removed=changes.removed,
+        resumed=filling.resumed is not None,
+        replaces=replaced,
+        seconds=perf_counter() - started,
+    )
+
+
+class _Counter:
+    """Tells whoever watches how far it has come."""
+
+    def __init__(self, source: Database, watch: Watch) -> None:
+        self._watch = watch
+        self._total = source.read(_count, source)
+        self._stage: Stage = "check"
+        self._done = 0
+
+    def begin(self, stage: Stage) -> Tell:
+        self._stage, self._done = stage, 0
+        self._watch(Progress(stage, 0, self._total))
+        return self._tell
+
+    def _tell(self, entries: int) -> None:
+        self._done += entries
+        self._watch(Progress(self._stage, self._done, self._total))
+
+
+def _count(transaction: Transaction, source: Database) -> int:
+    return sum(transaction.count(table.name, Range()) for table in source.tables())
+
+
+def _require_sound(source: Database) -> None:
+    """What an engine cannot read any more it may pass over in silence."""
+    problems = source.engine_check()
+    if problems:
+        raise CorruptStoreError(
+            f"{source.location.text}: damaged, so that entries may be missing: {problems[0]}"
+        )
+
+
+def _copy(source: Database, filling: Filling, counter: _Counter) -> Digest:
+    """Copy and compare until both sides hold the same. Further rounds copy what was changed in the
+    source meanwhile."""
+    for _ in range(_ROUNDS):
+        try:
+            with content_of(source) as content:
+                copied = filling.fill(content, counter.begin("copy"))
+            there = filling.read_again(counter.begin("verify"))
+            with content_of(source) as content:
+                current = digest_of(content, without=filling.skipped, tell=counter.begin("verify"))
+        except ConflictError:
+            continue  # the source was written to while it could not be locked
+        if there == copied == current:
+            return copied
+        if copied == current:
+            raise CorruptStoreError(
+                f"{filling.name}: what is read is not what was written: check the disk"
+            )
+    raise ConflictError(
+        f"{source.location.text}: is being written to: stop its writers and give the same command"
+        " again, only what they have changed is left to copy"
+    )
+
+
+def _dry_run(
+    source: Database, location: Location, overwrite: bool, counter: _Counter, started: float
+) -> MigrationReport:
+    found = places.look(location)
+    places.workplace(location, "migrate", source.location.text, overwrite=overwrite)
+    skipped: list[Skipped] = []
+    digests: dict[str, TableDigest] = {}
+    tell = counter.begin("copy")
+    with content_of(source) as content:
+        for table in tables_of(content.layouts):
+            values_of, digester = values_from_body(table), Digester()
+            for rows in content.pages(table):
+                values = [values_of(key, body) for key, body in rows]
+                paired = list(zip(rows, values, strict=True))
+                skipped += [Skipped(table.name, row[0]) for row, found in paired if found is None]
+                digester.add([row for row, found in paired if found is not None])
+                tell(len(rows))
+            digests[table.name] = digester.result()
+        digest = Digest(digests, content.totals())
+    return MigrationReport(
+        source=source.location.text,
+        target=location.text,
+        complete=False,
+        digest=digest,
+        skipped=tuple(skipped),
+        resumed=found.transfer is not None,
+        seconds=perf_counter() - started,
+    )
