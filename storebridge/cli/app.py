@@ -14,6 +14,7 @@ import storebridge
 from storebridge.cli import contents, database, mending, overview
 from storebridge.cli.bolt import bolt
 from storebridge.cli.demo.command import demo
+from storebridge.cli.doctor import doctor
 from storebridge.cli.failures import report, say
 from storebridge.cli.recordcommands import executions, jobs
 
@@ -22,6 +23,7 @@ SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "Databases": (
         database.info,
         database.stats,
+        doctor,
         contents.counts,
         mending.check,
         mending.repair,

@@ -1,0 +1,222 @@
+"""Looking a database over: what is well, what is worth knowing, what is wrong, and the command that
+mends it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+from storebridge import meta
+from storebridge.check import check
+from storebridge.database import Database
+from storebridge.driver import Compactor
+from storebridge.errors import ConfigurationError, StorebridgeError, StoreLockedError
+from storebridge.location import Location
+from storebridge.opening import open_database
+
+Verdict = Literal["good", "notice", "bad"]
+MEBIBYTE = 1 << 20
+LEAST_FREE_DISK = 64 * MEBIBYTE
+"""Less than this and the database's own size free is bad: no backup and no compaction fits."""
+LARGE_LOG = 64 * MEBIBYTE
+"""A side file larger than this and than the database itself is bad: something keeps it from being
+folded in."""
+WORTH_RECLAIMING = 4 * MEBIBYTE
+CLOCK_LEEWAY = timedelta(minutes=5)
+OLDEST_CLOCK = datetime(2025, 1, 1, tzinfo=UTC)
+_LOGS = ("-wal", "-journal")
+_FAULTS_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at. `mend`: the command, or the advice, that mends it."""
+
+    subject: str
+    verdict: Verdict
+    what: str
+    mend: str | None = None
+
+
+def examine(location: Location, *, quick: bool = False) -> Iterator[Finding]:
+    """Look a database over without changing anything, part by part.
+
+    `quick` leaves out what reads every entry: drift, quarantined records, the engine's own check.
+    A database that cannot be opened is a finding, not an error; only a location where nothing is
+    raises ConfigurationError.
+    """
+    path = location.path
+    if path is not None:
+        if not path.exists():
+            raise ConfigurationError(f"{location.text}: no database there yet")
+        yield from _files(path)
+        yield _free_disk(path)
+    try:
+        database = open_database(location, read_only=True, create=False)
+    except StorebridgeError as error:
+        yield _closed(error)
+        return
+    with database:
+        parts: tuple[Callable[[Database], Iterator[Finding]], ...] = (
+            *(_layout, _openers, _lock, _space, _clock),
+            *(() if quick else (_content,)),
+        )
+        for part in parts:
+            try:
+                yield from part(database)
+            except StorebridgeError as error:
+                # One part that cannot be looked at must not hide the others.
+                yield Finding(part.__name__.strip("_"), "bad", str(error))
+
+
+def _closed(error: StorebridgeError) -> Finding:
+    if isinstance(error, StoreLockedError):
+        what = f"in use, so its content was not looked at: {error}"
+        return Finding("opening", "notice", what, "stop the service, or ask it, then look again")
+    return Finding("opening", "bad", str(error), "storebridge restore BACKUP LOCATION")
+
+
+def _of(path: Path) -> list[Path]:
+    """The files of a database: itself or what is in its folder, and those at its side."""
+    own = sorted(path.iterdir()) if path.is_dir() else [path]
+    return [*own, *sorted(path.parent.glob(f"{_escaped(path.name)}-*"))]
+
+
+def _escaped(name: str) -> str:
+    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
+
+
+def _files(path: Path) -> Iterator[Finding]:
+    first, found = path.stat(), False
+    for file in _of(path):
+        try:
+            status = file.stat()
+        except FileNotFoundError:
+            continue  # a log that was folded in at this moment
+        for finding in _file(file, status, first):
+            found = True
+            yield finding
+    if not found:
+        mode = stat.filemode(first.st_mode)
+        yield Finding(
+            "files", "good", f"owned by user {first.st_uid}, {mode}, like all at its side"
+        )
+
+
+def _file(file: Path, status: os.stat_result, first: os.stat_result) -> Iterator[Finding]:
+    if status.st_uid != first.st_uid:
+        what = f"{file.name} belongs to user {status.st_uid}, the database to {first.st_uid}"
+        yield Finding("files", "bad", what, f"chown {first.st_uid}:{first.st_gid} {file}")
+    if status.st_mode & stat.S_IWOTH:
+        yield Finding("files", "bad", f"{file.name}: every user may write it", f"chmod o-w {file}")
+    elif status.st_mode & stat.S_IROTH and stat.S_ISREG(status.st_mode):
+        what = f"{file.name}: every user may read it"
+        yield Finding("files", "notice", what, f"chmod o-r {file}, unless it is meant")
+    if file.name.endswith(_LOGS) and status.st_size > max(LARGE_LOG, first.st_size):
+        what = (
+            f"{file.name} has {_bytes(status.st_size)}: a reader, or a crash, keeps it from folding"
+        )
+        yield Finding("log", "bad", what, "end readers that stay open, then: storebridge compact")
+
+
+def _free_disk(path: Path) -> Finding:
+    """Whether there is room to go on, and for a copy."""
+    free = shutil.disk_usage(path).free
+    size = sum(file.stat().st_size for file in _of(path) if file.is_file())
+    what = f"{_bytes(free)} free, the database has {_bytes(size)}"
+    if free < min(LEAST_FREE_DISK, max(size, MEBIBYTE)):
+        return Finding("disk", "bad", what, "make room, or: storebridge compact --keep 30d")
+    if free < size:
+        return Finding("disk", "notice", f"{what}: no room for a copy beside it", "make room")
+    return Finding("disk", "good", what)
+
+
+def _layout(database: Database) -> Iterator[Finding]:
+    layout = database.driver.layout()
+    names = ", ".join(database.layouts) or "no stores yet"
+    yield Finding("layout", "good", f"version {layout}; {names}")
+    for name in database.read(meta.unreadable_layouts):
+        what = f"the entry {name!r} cannot be read"
+        yield Finding(
+            "layout", "bad", what, "start the service that owns the store: it writes it anew"
+        )
+
+
+def _openers(database: Database) -> Iterator[Finding]:
+    openers = database.read(meta.read_openers).values()
+    for owner in openers:
+        if owner.is_alive() is False:
+            what = f"process {owner.pid} wrote here and ended without closing"
+            mend = f"storebridge recount --repair {database.location.text}"
+            yield Finding("openers", "notice", what, mend)
+    alive = [str(owner.pid) for owner in openers if owner.is_alive()]
+    yield Finding("openers", "good", f"in use by {', '.join(alive) or 'no process'}")
+
+
+def _lock(database: Database) -> Iterator[Finding]:
+    holder = database.holder()
+    what = "nobody writes at this moment" if holder is None else f"process {holder} writes"
+    yield Finding("lock", "good", what)
+
+
+def _space(database: Database) -> Iterator[Finding]:
+    driver = database.driver
+    if not isinstance(driver, Compactor):
+        return
+    size, free = driver.usage()
+    what = f"{_bytes(size)}, of which {_bytes(free)} hold nothing"
+    if free > max(WORTH_RECLAIMING, size // 2):
+        yield Finding("space", "notice", what, f"storebridge compact {database.location.text}")
+    else:
+        yield Finding("space", "good", what)
+
+
+def _clock(database: Database) -> Iterator[Finding]:
+    now, last = database.clock(), database.sequence()
+    newest = next(iter(database.events(last - 1)), None) if last else None
+    if newest is not None and newest.at > now + CLOCK_LEEWAY:
+        what = (
+            f"it is {now:%Y-%m-%d %H:%M} UTC, but the last event is of {newest.at:%Y-%m-%d %H:%M}"
+        )
+        yield Finding("clock", "bad", what, "set the clock: timedatectl set-ntp true")
+    elif now < OLDEST_CLOCK:
+        what = f"it is {now:%Y-%m-%d %H:%M} UTC: the clock was never set"
+        yield Finding("clock", "bad", what, "set the clock: timedatectl set-ntp true")
+    else:
+        yield Finding("clock", "good", f"{now:%Y-%m-%d %H:%M:%S} UTC")
+
+
+def _content(database: Database) -> Iterator[Finding]:
+    """Drift, quarantined records and whatever else `check` finds."""
+    shown = total = 0
+    for fault in check(database):
+        total += 1
+        if shown < _FAULTS_SHOWN:
+            shown += 1
+            key = " ".join(map(str, fault.key or ()))
+            place = " ".join(filter(None, (fault.table or "the file", key)))
+            yield Finding("content", "bad", f"{place}: {fault.problem}", _mending(database))
+    if total > shown:
+        what = f"and {total - shown} faults more"
+        yield Finding("content", "bad", what, f"storebridge check {database.location.text}")
+    if not total:
+        yield Finding("content", "good", "bodies, indexes, labels and counters agree")
+
+
+def _mending(database: Database) -> str:
+    return f"storebridge repair {database.location.text}"
+
+
+def _bytes(number: int) -> str:
+    size, unit = float(number), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if size < 1024:
+            break
+        size, unit = size / 1024, larger
+    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

@@ -1,0 +1,157 @@
+"""`storebridge doctor`: what is wrong is found, named, and exits with 1; what is well does not."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from storebridge import ExecutionStore, Job, JobStore, doctor, open_database
+from storebridge.doctor import Finding, examine
+from storebridge.location import parse_location
+from tests.unit.cli.conftest import Sample
+
+Run = Callable[..., Result]
+
+
+def _bad(location: str, **how: Any) -> dict[str, Finding]:
+    found = examine(parse_location(location), **how)
+    return {finding.subject: finding for finding in found if finding.verdict == "bad"}
+
+
+def test_a_healthy_database(run: Run, sample: Sample, fingerprint: Any) -> None:
+    """Every part is looked at, none is bad, and no file changes."""
+    before = fingerprint(sample.folder)
+    result = run("doctor", sample.location, "--json")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.output)
+    assert report["ok"]
+    subjects = {finding["subject"] for finding in report["findings"]}
+    assert subjects >= {"files", "disk", "layout", "openers", "lock", "space", "clock", "content"}
+    assert {finding["verdict"] for finding in report["findings"]} == {"good"}
+    assert fingerprint(sample.folder) == before
+
+
+def test_lines_in_a_pipe(run: Run, sqlite: Sample) -> None:
+    lines = [line.split("\t") for line in run("doctor", sqlite.location).output.splitlines()]
+    assert all(len(cells) == 4 for cells in lines)
+    assert lines[2][:2] == ["layout", "good"]
+
+
+def test_an_edited_column(run: Run, sqlite: Sample) -> None:
+    with sqlite3.connect(sqlite.folder / "node") as connection:
+        connection.execute("update job set state = 'Stopped' where id = ?", [sqlite.jobs[0]])
+    connection.close()
+    result = run("doctor", sqlite.location)
+    assert result.exit_code == 1
+    assert "storebridge repair" in result.output
+    assert run("doctor", sqlite.location, "--quick").exit_code == 0
+    assert run("repair", sqlite.location, "--yes").exit_code == 0
+    assert run("doctor", sqlite.location).exit_code == 0
+
+
+def test_an_unreadable_body_is_found(sqlite: Sample) -> None:
+    with sqlite3.connect(sqlite.folder / "node") as connection:
+        connection.execute("update job set body = '{' where id = ?", [sqlite.jobs[0]])
+    connection.close()
+    assert sqlite.jobs[0] in _bad(sqlite.location)["content"].what
+
+
+def test_many_faults_are_cut_short(sqlite: Sample) -> None:
+    with sqlite3.connect(sqlite.folder / "node") as connection:
+        connection.execute("update job set state = 'Stopped'")
+    connection.close()
+    found = [f for f in examine(parse_location(sqlite.location)) if f.subject == "content"]
+    assert len(found) == 4
+    assert "more" in found[-1].what
+    assert "storebridge check" in str(found[-1].mend)
+
+
+def test_a_killed_writer_is_worth_a_notice(sample: Sample, program: Any) -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import os, signal, sys; from storebridge import *;"
+        "open_job_store(sys.argv[1]).create(Job()); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code, sample.location], check=False)
+    found = [f for f in examine(parse_location(sample.location)) if f.verdict == "notice"]
+    assert [finding.subject for finding in found] == ["openers"]
+    assert "recount" in str(found[0].mend)
+
+
+def test_a_clock_behind_the_last_event(sqlite: Sample) -> None:
+    later = datetime.now(UTC) + timedelta(hours=1)
+    with open_database(sqlite.location, clock=lambda: later) as database:
+        JobStore(database).create(Job())
+    assert "the last event" in _bad(sqlite.location)["clock"].what
+
+
+def test_a_file_that_everybody_may_write(sqlite: Sample) -> None:
+    (sqlite.folder / "node").chmod(0o666)
+    found = _bad(sqlite.location)["files"]
+    assert found.mend == f"chmod o-w {sqlite.folder / 'node'}"
+    (sqlite.folder / "node").chmod(0o644)
+    assert not _bad(sqlite.location)
+
+
+def test_a_damaged_file(run: Run, sqlite: Sample) -> None:
+    path = sqlite.folder / "node"
+    body = bytearray(path.read_bytes())
+    body[4096 : 4096 * 3] = b"\xff" * 8192
+    path.write_bytes(body)
+    result = run("doctor", sqlite.location)
+    assert result.exit_code == 1
+    assert "bad" in result.output
+
+
+def test_a_database_that_another_process_keeps(tmp_path: Path) -> None:
+    """One that only a single process may open is said to be in use, and is not bad for it."""
+    import subprocess
+    import sys
+
+    location = f"bolt://{tmp_path}/node.bolt?lock_timeout=0.1"
+    code = (
+        "import sys; from storebridge import *; jobs = open_job_store(sys.argv[1]);"
+        "jobs.create(Job()); print(flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, location], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as keeper:
+        assert keeper.stdout is not None
+        keeper.stdout.readline()
+        found = list(examine(parse_location(location)))
+        keeper.communicate()
+    assert [f.subject for f in found if f.verdict == "notice"] == ["opening"]
+    assert str(keeper.pid) in found[-1].what
+    assert not [f for f in found if f.verdict == "bad"]
+
+
+def test_little_disk(sqlite: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "LEAST_FREE_DISK", 1 << 62)
+    monkeypatch.setattr(doctor, "MEBIBYTE", 1 << 62)
+    assert "free" in _bad(sqlite.location)["disk"].what
+
+
+def test_nothing_there(run: Run, tmp_path: Path) -> None:
+    result = run("doctor", str(tmp_path / "none.db"))
+    assert result.exit_code == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_executions_are_looked_at_too(sqlite: Sample) -> None:
+    """Stores are those of the database, whoever made them."""
+    with open_database(sqlite.location) as database:
+        ExecutionStore(database)
+    with sqlite3.connect(sqlite.folder / "node") as connection:
+        connection.execute("delete from execution_history")
+        connection.execute("update execution set node_id = 'elsewhere'")
+    connection.close()
+    assert "execution" in _bad(sqlite.location)["content"].what
