@@ -8,6 +8,7 @@ to roll back is to forget the draft.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Mapping
 
 _MOST = 512
 """Keys in a chunk before it is split: large enough that few chunks are looked through, small
@@ -36,6 +37,17 @@ class SortedMap:
         self._chunks: list[_Chunk] = []
         self._firsts: list[bytes] = []  # a lower bound of each chunk's keys, above the chunk before
         self._length = 0
+
+    @classmethod
+    def of(cls, values: Mapping[bytes, bytes]) -> SortedMap:
+        """A map of these, made at once."""
+        made, owner, keys = cls(), object(), sorted(values)
+        for start in range(0, len(keys), _MOST):
+            some = keys[start : start + _MOST]
+            made._chunks.append(_Chunk(some, [values[key] for key in some], owner))
+            made._firsts.append(some[0] if start else b"")
+        made._length = len(keys)
+        return made
 
     def __len__(self) -> int:
         return self._length

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from storebridge_memory.driver import MemoryDriver, MemoryEngine
+from storebridge_memory.driver import MemoryDriver
 
 from storebridge.driver.contract import (
     DriverError,
@@ -20,6 +20,7 @@ from storebridge.driver.contract import (
     UniqueClash,
     Values,
 )
+from storebridge.driver.mapengine import MapEngine
 
 JOB = Table(
     "job",
@@ -34,7 +35,7 @@ JOB = Table(
 LOG = Table("job-history", (Field("id"), Field("sequence", "integer")))
 
 
-class Recorder(MemoryEngine):
+class Recorder(MapEngine):
     """Writes down what is changed."""
 
     calls: list[tuple[Any, ...]]
@@ -57,8 +58,8 @@ class RecordedDriver(MemoryDriver):
         super().__init__()
         self.calls: list[tuple[Any, ...]] = []
 
-    def _engine(self, write: bool) -> MemoryEngine:
-        engine = Recorder(self, self._maps, write)
+    def _engine(self, write: bool) -> MapEngine:
+        engine = Recorder(self._maps, write, self._publish)
         engine.calls = self.calls
         return engine
 

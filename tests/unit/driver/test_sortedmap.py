@@ -27,10 +27,13 @@ def churn(draft: Draft, model: dict[bytes, bytes], rng: random.Random, rounds: i
             model[key] = draft.get(key) or b""
 
 
+@pytest.mark.parametrize("size", [0, 512, 1500])
 @pytest.mark.parametrize("seed", range(3))
-def test_it_agrees_with_a_dict(seed: int) -> None:
+def test_it_agrees_with_a_dict(seed: int, size: int) -> None:
+    """From its beginning, empty or made at once, through drafts of drafts."""
     rng = random.Random(seed)
-    current, model = SortedMap(), dict[bytes, bytes]()
+    model = {b"%d" % rng.randrange(3000): b"%d" % number for number in range(size)}
+    current = SortedMap.of(model)
     for _ in range(30):
         draft = current.draft()
         churn(draft, model, rng, 400)
