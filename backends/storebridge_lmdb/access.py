@@ -12,10 +12,10 @@ from pathlib import Path
 
 from storebridge.driver.contract import DriverError, ErrorKind
 from storebridge.driver.lockfile import LockFile
-from storebridge_lmdb.header import DATA, LOCK
+from storebridge_lmdb.header import DATA, FRESH, LOCK
 
 SIDE_FILE = "storebridge.lock"
-OURS = {DATA, LOCK, SIDE_FILE, SIDE_FILE + "-wait"}
+OURS = {DATA, LOCK, FRESH, SIDE_FILE, SIDE_FILE + "-wait"}
 _LOCK_SIZE = 64 * 1024
 """Room for about a thousand readers: LMDB takes what the file has."""
 _POLL = 0.002
@@ -36,6 +36,15 @@ def set_modes(path: Path, mode: int) -> None:
     """Give new files the mode that the umask took from them."""
     for name in (DATA, LOCK):
         (path / name).chmod(mode)
+
+
+def make_data(path: Path, mode: int) -> None:
+    """Make an empty data file, if there is none, which LMDB will fill: so that there is something
+    to be present at from the beginning.
+    """
+    with suppress(FileExistsError):
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        os.close(os.open(path / DATA, flags, mode))
 
 
 def can_register(path: Path) -> bool:

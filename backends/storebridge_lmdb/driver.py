@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import lmdb
 
-from storebridge.driver.contract import DriverError, ErrorKind, Traits
-from storebridge.driver.ordered import OrderedDriver, OrderedTransaction, SpaceName
-from storebridge_lmdb import verify
+from storebridge.driver.capabilities import Reclaimed, Usage
+from storebridge.driver.contract import DriverError, ErrorKind, Table, Traits
+from storebridge.driver.ordered import OrderedDriver, OrderedTransaction, SpaceName, space_names
+from storebridge_lmdb import swap, verify
 from storebridge_lmdb.engine import ReadEngine, Space, WriteEngine, database_name
 from storebridge_lmdb.environment import Environment
 from storebridge_lmdb.errors import kind_of
-from storebridge_lmdb.header import DATA
+from storebridge_lmdb.header import DATA, LOCK
 from storebridge_lmdb.transaction import WriteTransaction
 
 _PAGES_FOR_TABLES = 64
+_LEAST_GAIN = 2**16
+"""Bytes that are not worth a copy."""
 
 
 class LmdbDriver(OrderedDriver[Space]):
@@ -27,6 +30,7 @@ class LmdbDriver(OrderedDriver[Space]):
         super().__init__()
         self._environment = environment
         self._read_only = read_only
+        self._declared: dict[str, Table] = {}
 
     @property
     def _writable(self) -> bool:
@@ -70,7 +74,7 @@ class LmdbDriver(OrderedDriver[Space]):
         # Handles of spaces would not outlive a larger map, so a small one grows before.
         environment = self._environment
         info = environment.native.info()
-        wanted = (info["last_pgno"] + len(names) + _PAGES_FOR_TABLES) * self._page_size()
+        wanted = (info["last_pgno"] + len(names) + _PAGES_FOR_TABLES) * environment.page_size()
         if environment.size < wanted and environment.size < environment.sizes.limit:
             environment.resize(min(wanted, environment.sizes.limit), environment.timeout)
         return super()._create_spaces(names, layout)
@@ -86,6 +90,13 @@ class LmdbDriver(OrderedDriver[Space]):
         return iter(verify.problems(self._environment))
 
     def describe(self) -> dict[str, str | int]:
+        engine = ReadEngine(self._environment)  # else the environment could be closed for a swap
+        try:
+            return self._describe()
+        finally:
+            engine.rollback()
+
+    def _describe(self) -> dict[str, str | int]:
         native = self._environment.native
         info, guard = native.info(), self._environment.guard
         return {
@@ -93,7 +104,7 @@ class LmdbDriver(OrderedDriver[Space]):
             "py-lmdb": lmdb.__version__,
             "mapsize": info["map_size"],
             "limit": self._environment.sizes.limit,
-            "psize": self._page_size(),
+            "psize": self._environment.page_size(),
             "pages": info["last_pgno"] + 1,
             "size": (self._environment.path / DATA).stat().st_size,
             "last_txnid": info["last_txnid"],
@@ -103,11 +114,47 @@ class LmdbDriver(OrderedDriver[Space]):
             "locking": "lock.mdb" if guard is None else "none: writers are kept out of each read",
         }
 
+    def usage(self) -> Usage:
+        environment = self._environment
+        engine = ReadEngine(environment)
+        try:
+            used = engine.pages_in_use() * environment.page_size()
+            data = (environment.path / DATA).stat().st_size
+        finally:
+            engine.rollback()
+        lock = environment.path / LOCK
+        return Usage(data + (lock.stat().st_size if lock.exists() else 0), max(0, data - used))
+
+    def reclaim(self, breathe: Callable[[], None]) -> Reclaimed:
+        """Put a compacted copy in the file's place. That is one step."""
+        self._require_writable()
+        before = self.usage()
+        if before.free < _LEAST_GAIN:
+            return Reclaimed(before.size, before.size)
+        skipped = swap.reclaim(self._environment, self._bind_to)
+        return Reclaimed(before.size, self.usage().size, skipped)
+
+    def create_tables(self, tables: Sequence[Table], layout: int) -> None:
+        super().create_tables(tables, layout)
+        self._declared |= {table.name: table for table in tables}
+
+    def _bind_to(self, native: lmdb.Environment) -> None:
+        """Make the handles of all tables for this environment."""
+        tables = self._declared.values()
+        with native.begin(write=True) as transaction:
+            spaces = {name: _opened(native, name, transaction) for name in space_names(tables)}
+        self._bind(tables, spaces)
+
     def close(self) -> None:
         if not self._read_only:
             self._environment.native.sync(True)  # what `relaxed` and `off` left to be written
         self._environment.close()
 
-    def _page_size(self) -> int:
-        size: int = self._environment.native.stat()["psize"]
-        return size
+
+def _opened(
+    native: lmdb.Environment, name: SpaceName, transaction: lmdb.Transaction[bytes]
+) -> Space | None:
+    try:
+        return native.open_db(database_name(name), txn=transaction, create=False)
+    except lmdb.NotFoundError:
+        return None

@@ -9,7 +9,9 @@ import lmdb
 from storebridge.driver.contract import DriverError, ErrorKind
 from storebridge.driver.ordered import SpaceName
 from storebridge_lmdb.environment import Environment
+from storebridge_lmdb.header import pages_of
 
+_META_PAGES = 2
 Space = Any
 """LMDB's handle of a named database; its class has no public name."""
 
@@ -92,6 +94,15 @@ class ReadEngine:
         """The names of all databases."""
         with self._native.cursor() as cursor:
             return list(cursor.iternext(values=False))
+
+    def pages_in_use(self) -> int:
+        """How many pages hold something. LMDB's list of free pages counts as nothing: what
+        reclaiming leaves has none.
+        """
+        stat = self._native.stat()
+        pages: int = stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
+        with self._native.cursor() as cursor:
+            return _META_PAGES + pages + sum(pages_of(record) for _, record in cursor)
 
     def read_through(self, name: bytes) -> None:
         """Read everything in a named database, for the errors that LMDB may have to tell."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import tempfile
 import weakref
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,10 +19,15 @@ from storebridge.driver.lockfile import LockFile
 from storebridge_lmdb import sizes
 from storebridge_lmdb.access import Guard
 from storebridge_lmdb.gate import Gate
+from storebridge_lmdb.header import LOCK
+from storebridge_lmdb.presence import Presence
 from storebridge_lmdb.sizes import Sizes
 
 if TYPE_CHECKING:
     from storebridge_lmdb.engine import WriteEngine
+
+_PATIENCE = 1.0
+"""Seconds that an exchange waits for our own transactions, while others wait at the gate."""
 
 log = logging.getLogger("storebridge.lmdb")
 
@@ -54,7 +61,9 @@ class Environment:
         map_sizes: Sizes,
         writers: LockFile,
         guard: Guard | None,
+        presence: Presence,
         timeout: float,
+        reopen: Callable[[], lmdb.Environment],
     ) -> None:
         self.path = path
         self.native = native
@@ -62,8 +71,11 @@ class Environment:
         self.writers = writers
         self.guard = guard
         """Keeps writers out while we read, where we may not register in LMDB's reader table."""
+        self.presence = presence
         self.timeout = timeout
         self.size: int = native.info()["map_size"]
+        self._reopen = reopen
+        self._sole: int | None = None
         self._gate = Gate()
         self._begin = native.begin
         self._enter = self._gate.enter
@@ -85,9 +97,15 @@ class Environment:
 
     def close(self) -> None:
         """Give everything back."""
-        self.native.close()
+        self._close_native()
         self.writers.close()
+        self.presence.close()
         _opened.discard(self)
+
+    def page_size(self) -> int:
+        """In bytes."""
+        size: int = self.native.stat()["psize"]
+        return size
 
     def begin(self, who: object, write: bool) -> lmdb.Transaction[bytes]:
         """Begin a native transaction, for `who` to `leave` when it has ended."""
@@ -127,6 +145,33 @@ class Environment:
             self.native.set_mapsize(size)
             self.size = self.native.info()["map_size"]
 
+    def exchange(
+        self, put_in_place: Callable[[], None], bind: Callable[[lmdb.Environment], None]
+    ) -> bool:
+        """Close the environment, let `put_in_place` exchange its file, open it and let `bind` make
+        the handles for it, while our transactions wait at the gate. False, and no exchange, where
+        any program has it open by LMDB's own lock. DriverError of kind LOCKED if a transaction of
+        ours does not end soon.
+        """
+        with self._gate.emptied(min(self.timeout, _PATIENCE)):
+            self._close_native()
+            self._sole = _lock_alone(self.path / LOCK)
+            try:
+                if self._sole is not None:
+                    put_in_place()
+            finally:
+                self.native = self._reopen()
+                self._begin = self.native.begin
+                self.size = self.native.info()["map_size"]
+                bind(self.native)
+            return self._sole is not None
+
+    def _close_native(self) -> None:
+        self.native.close()
+        if self._sole is not None:
+            os.close(self._sole)
+            self._sole = None
+
     def give_back_reserve(self, timeout: float) -> None:
         """Shrink a map that reaches into the reserve, so that inserts use free pages only."""
         if self.size > self.sizes.limit and not self._at_its_smallest():
@@ -137,7 +182,7 @@ class Environment:
 
     def _at_its_smallest(self) -> bool:
         used: int = self.native.info()["last_pgno"] + 1
-        return self.size <= used * int(self.native.stat()["psize"])
+        return self.size <= used * self.page_size()
 
     def grow(self, removing: bool) -> None:
         """Make room after MapFullError, with no transaction of ours open. DriverError of kind FULL
@@ -172,3 +217,21 @@ class Environment:
         except OSError:
             return True
         return False
+
+
+def _lock_alone(lock: Path) -> int | None:
+    """Hold alone the lock that every program with LMDB shares while it has the environment open;
+    None if some program does. Whoever opens it now waits.
+
+    LMDB takes the same lock when it opens the environment in this process, finds that it is alone,
+    makes `lock.mdb` anew for the file that it finds, and shares it from then on. Locks of this kind
+    belong to the process, all of them are gone when any descriptor of the file is closed: so this
+    one stays open as long as the environment.
+    """
+    fd = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 0)
+    except OSError:
+        os.close(fd)
+        return None
+    return fd

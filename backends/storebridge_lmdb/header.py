@@ -12,6 +12,8 @@ from storebridge.driver.contract import DriverError, ErrorKind
 
 DATA = "data.mdb"
 LOCK = "lock.mdb"
+FRESH = "data.mdb-compacting"
+"""A compacted copy on its way to become the data file."""
 
 _MAGIC = 0xBEEFC0DE
 _FORMAT = 1
@@ -20,6 +22,7 @@ _PAGE_SIZES = tuple(2**power for power in range(9, 17))
 # pad is the page size), last page, transaction id. LMDB's files are as its C structs are.
 _HEADER_SIZE = 8 + struct.calcsize("P")
 _DB = "IHHNNNNN"
+_RECORD = struct.Struct(f"@{_DB}")
 _META = struct.Struct(f"@IIPN{_DB}{_DB}NN")
 
 
@@ -52,6 +55,12 @@ def read_meta(data: Path) -> Meta:
         file.seek(first.page_size)
         second = _parse(data, file.read(_HEADER_SIZE + _META.size), first.page_size)
     return max(first, second, key=lambda meta: meta.transaction)
+
+
+def pages_of(record: bytes) -> int:
+    """How many pages a named database takes, by what the main database has under its name."""
+    _, _, _, branches, leaves, overflow, _, _ = _RECORD.unpack(record)
+    return int(branches + leaves + overflow)
 
 
 def missing_pages(data: Path, meta: Meta) -> int:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import stat
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,12 +16,13 @@ from storebridge.driver.backend import Options
 from storebridge.driver.contract import DriverError, ErrorKind
 from storebridge.driver.lockfile import LockFile
 from storebridge.driver.ordered import LAYOUT, OWN
-from storebridge_lmdb import access, sizes, verify
+from storebridge_lmdb import access, sizes, swap, verify
 from storebridge_lmdb.driver import LmdbDriver
 from storebridge_lmdb.engine import database_name
 from storebridge_lmdb.environment import Environment, is_open_here, release_inherited
 from storebridge_lmdb.errors import kind_of
 from storebridge_lmdb.header import DATA, missing_pages, read_meta
+from storebridge_lmdb.presence import Presence
 
 _MAX_DATABASES = 256
 _MAX_READERS = 500
@@ -46,6 +48,19 @@ def open_driver(path: Path, options: Options) -> LmdbDriver:
 def _open(path: Path, options: Options, map_sizes: sizes.Sizes) -> LmdbDriver:
     if is_open_here(path):
         raise _already_open(path)
+    presence = Presence(path / DATA)
+    try:
+        return _open_present(path, options, map_sizes, presence)
+    except BaseException:
+        presence.close()
+        raise
+
+
+def _open_present(
+    path: Path, options: Options, map_sizes: sizes.Sizes, presence: Presence
+) -> LmdbDriver:
+    if (path / DATA).exists():
+        presence.share(options.lock_timeout)
     state = _look(path)
     if state == "new":
         _require_new(path, options)
@@ -60,7 +75,12 @@ def _open(path: Path, options: Options, map_sizes: sizes.Sizes) -> LmdbDriver:
         if not path.exists():
             access.make_folder(path, mode)
         access.make_lock(path, mode)
-    native = _open_native(path, options, map_sizes, mode, locked)
+        access.make_data(path, mode)
+        presence.share(options.lock_timeout)
+    if not options.read_only:
+        swap.remove_leftover(path)
+    reopen = partial(_open_native, path, options, map_sizes, mode, locked)
+    native = reopen()
     try:
         if state == "new":
             access.set_modes(path, mode)
@@ -73,7 +93,9 @@ def _open(path: Path, options: Options, map_sizes: sizes.Sizes) -> LmdbDriver:
         raise
     writers = LockFile(path / access.SIDE_FILE, mode, beside=path / DATA)
     guard = None if locked else access.Guard(path)
-    environment = Environment(path, native, map_sizes, writers, guard, options.lock_timeout)
+    environment = Environment(
+        path, native, map_sizes, writers, guard, presence, options.lock_timeout, reopen
+    )
     return LmdbDriver(environment, options.read_only)
 
 

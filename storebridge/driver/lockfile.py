@@ -91,7 +91,7 @@ class LockFile:
         """
         own = os.getpid()
         found = None
-        for pid in _holders(self._path):
+        for pid in holders(self._path):
             found = pid
             if pid != own:
                 break
@@ -184,7 +184,7 @@ def _close_in_child() -> None:
 os.register_at_fork(after_in_child=_close_in_child)
 
 
-def _holders(path: Path) -> Iterator[int]:
+def holders(path: Path) -> Iterator[int]:
     """The processes with an flock on a file, from lines of /proc/locks such as
     `1: FLOCK  ADVISORY  WRITE 4711 fe:00:1835 0 EOF`; one that waits has `->` behind its number.
     A process outside of our pid namespace is 0.

@@ -10,7 +10,7 @@ A backend supplies an `Engine` (one native transaction) and an `OrderedDriver` t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from storebridge.driver import keys, orderedcheck
@@ -250,14 +250,15 @@ class OrderedDriver(ABC, Generic[S]):
 
     def create_tables(self, tables: Sequence[Table], layout: int) -> None:
         """See `Driver.create_tables`."""
-        names = [OWN]
-        for table in tables:
-            names.append(SpaceName(table.name))
-            names += [SpaceName(table.name, index.name) for index in table.indexes]
+        names = space_names(tables)
         spaces = self._open_spaces(names)
         complete = None not in spaces.values() and self.layout() == layout
         if not complete and self._writable:
             spaces = self._create_spaces(names, layout)
+        self._bind(tables, spaces)
+
+    def _bind(self, tables: Iterable[Table], spaces: Mapping[SpaceName, S | None]) -> None:
+        """Use these handles for these tables, and no others for them."""
         self._own = spaces[OWN]
         compiled = {}
         for table in tables:
@@ -288,6 +289,15 @@ class OrderedDriver(ABC, Generic[S]):
             engine.rollback()
             raise
         return spaces
+
+
+def space_names(tables: Iterable[Table]) -> list[SpaceName]:
+    """Every space that these tables need."""
+    names = [OWN]
+    for table in tables:
+        names.append(SpaceName(table.name))
+        names += [SpaceName(table.name, index.name) for index in table.indexes]
+    return names
 
 
 def _refuse(index: str | None) -> None:
