@@ -12,6 +12,7 @@ from storebridge.testing.contract.mending import MendingTests
 from storebridge.testing.contract.numbers import NumberTests
 from storebridge.testing.contract.opening import OpeningTests
 from storebridge.testing.contract.processes import ProcessTests
+from storebridge.testing.contract.reclaiming import ReclaimingTests
 from storebridge.testing.contract.scans import ScanTests
 from storebridge.testing.contract.transactions import TransactionTests
 from storebridge.testing.harness import BackendHarness
@@ -28,6 +29,7 @@ class DriverConformance(
     OpeningTests,
     ForeignTests,
     ProcessTests,
+    ReclaimingTests,
     MachineTests,
 ):
     """Every promise of `storebridge.driver.contract`, tested."""
