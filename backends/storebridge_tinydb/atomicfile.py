@@ -46,7 +46,7 @@ def write_beside(path: Path, content: bytes, *, mode: int = 0o600, durable: bool
             file.write(content)
             file.flush()
             if old is not None:
-                _give(fd, old)
+                give_like(fd, old)
             os.fchmod(fd, mode if old is None else stat.S_IMODE(old.st_mode))
             if durable:
                 os.fsync(fd)
@@ -75,8 +75,8 @@ def _examine(path: Path) -> os.stat_result | None:
     return found
 
 
-def _give(fd: int, old: os.stat_result) -> None:
-    """Give the new file to the old one's owner; where only root may, to its group."""
+def give_like(fd: int, old: os.stat_result) -> None:
+    """Give a new file to another's owner; where only root may, to its group."""
     made = os.fstat(fd)
     if (made.st_uid, made.st_gid) != (old.st_uid, old.st_gid):
         try:
