@@ -21,6 +21,7 @@ from storebridge.errors import (
     IncompleteStoreError,
     InvalidQueryError,
     InvalidRecordError,
+    KeyNotFoundError,
     LayoutVersionError,
     NewerRecordError,
     ReadOnlyError,
@@ -38,6 +39,7 @@ from storebridge.errors import (
 from storebridge.events import Event
 from storebridge.executions import EXECUTION, EXECUTION_STATES, Execution, ExecutionStore
 from storebridge.jobs import JOB, JOB_STATES, Job, JobStore
+from storebridge.keyvalues import Change, KeyValueStore
 from storebridge.machine import StateMachine
 from storebridge.opening import open_database, open_execution_store, open_job_store
 from storebridge.owner import Owner, this_process
@@ -57,6 +59,7 @@ __all__ = [
     "JOB_STATES",
     "AmbiguousIdError",
     "BackendUnavailableError",
+    "Change",
     "ConfigurationError",
     "ConflictError",
     "CorruptStoreError",
@@ -72,6 +75,8 @@ __all__ = [
     "InvalidRecordError",
     "Job",
     "JobStore",
+    "KeyNotFoundError",
+    "KeyValueStore",
     "LayoutVersionError",
     "NewerRecordError",
     "Owner",

@@ -54,7 +54,7 @@ def canonical_bytes(value: Any) -> bytes:
     """As `to_json`, in bytes."""
     try:
         encoded = _encode(value)
-        _check_depth(encoded)
+        check_depth(encoded)
         decoded = _decode(encoded)
     except InvalidRecordError:
         raise
@@ -71,7 +71,7 @@ def canonical_raw(raw: Raw | bytes | str, *, integers: bool = True) -> bytes:
     names a member twice, or holds a number out of range; `integers` False: the caller looks for
     integers beyond 64 bits."""
     text = raw.encode("utf-8", "surrogatepass") if isinstance(raw, str) else bytes(raw)
-    _check_depth(text)
+    check_depth(text)
     try:
         encoded = _encode(_decode(text))
     except (ValueError, RecursionError, msgspec.MsgspecError) as error:
@@ -99,16 +99,16 @@ def _maybe_too_long(text: bytes) -> bool:
     return False
 
 
-def _check_depth(text: bytes) -> None:
-    """Reading takes stack for each level: what is nested more deeply might be read here and not
-    there."""
-    if text.count(b"[") + text.count(b"{") <= MAX_DEPTH:
+def check_depth(text: bytes, most: int = MAX_DEPTH) -> None:
+    """InvalidRecordError if JSON has more levels than this. Reading takes stack for each: what is
+    nested more deeply might be read here and not there."""
+    if text.count(b"[") + text.count(b"{") <= most:
         return
     depth = 0
     for bracket in _brackets(_strings.sub(b"", text)):
         depth += 1 if bracket in b"[{" else -1
-        if depth > MAX_DEPTH:
-            raise InvalidRecordError(f"not JSON: nested too deeply, over {MAX_DEPTH} levels")
+        if depth > most:
+            raise InvalidRecordError(f"not JSON: nested too deeply, over {most} levels")
 
 
 def check_integers(body: bytes) -> None:

@@ -3,7 +3,8 @@
     StorebridgeError
     ├── ConfigurationError      UnknownBackendError, BackendUnavailableError, ForeignFileError
     ├── RecordError             InvalidRecordError, InvalidQueryError, RecordNotFoundError,
-    │                           RecordExistsError, AmbiguousIdError, NewerRecordError
+    │                           KeyNotFoundError, RecordExistsError, AmbiguousIdError,
+    │                           NewerRecordError
     ├── TransactionError        ReadOnlyError, ConflictError, EventsExpiredError
     └── StorageError            StoreLockedError, CorruptStoreError, StoreFullError,
                                 StoreClosedError, LayoutVersionError, IncompleteStoreError
@@ -50,6 +51,12 @@ class InvalidQueryError(RecordError, ValueError):
 
 class RecordNotFoundError(RecordError, LookupError):
     """No record has this id."""
+
+
+class KeyNotFoundError(RecordNotFoundError, KeyError):
+    """A key-value store has no such key, or no more."""
+
+    __str__ = Exception.__str__  # KeyError's would put the message in quotes
 
 
 class RecordExistsError(RecordError):

@@ -40,11 +40,14 @@ class RecordStore(Generic[R]):
     database's durability, when the call (or the block) returns.
     """
 
-    def __init__(self, database: Database, spec: RecordSpec[R]) -> None:
-        """Make the store's tables in the database if they are missing."""
+    def __init__(
+        self, database: Database, spec: RecordSpec[R], codec: Codec[R] | None = None
+    ) -> None:
+        """Make the store's tables in the database if they are missing. `codec`: where bodies are
+        not simply the record's fields."""
         self.database = database
         self.spec = spec
-        self.codec = Codec(spec.type, spec.upgrades)
+        self.codec = Codec(spec.type, spec.upgrades) if codec is None else codec
         self.layout = database.declare(layout_of(spec))
         self._write = Writer(spec, self.layout, self.codec, database.clock)
         self._table = self.layout.record.name

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+
+from storebridge.errors import InvalidRecordError
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LONGEST = 1e11
+"""Seconds, some thousand years: whatever begins now ends within the calendar."""
 
 
 def now() -> datetime:
@@ -21,6 +25,16 @@ def microseconds(time: datetime) -> int:
 def rfc3339(time: datetime) -> str:
     """As it stands in a body: UTC, microseconds always written, so that text sorts as time does."""
     return time.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+def duration(what: str, seconds: float | timedelta) -> timedelta:
+    """A time to come, from seconds. InvalidRecordError if it is none."""
+    given = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds
+    if type(given) not in (int, float) or not 0 < given < _LONGEST:
+        raise InvalidRecordError(
+            f"{what}: expected seconds above 0 and under {_LONGEST:g}, got {seconds!r:.60}"
+        )
+    return timedelta(seconds=given)
 
 
 def parse_rfc3339(text: str) -> datetime:

@@ -237,7 +237,9 @@ class Writer(Generic[R]):
         return {layout.counter(state): -by for state, by in report.drift.items()}
 
     def _read_for_writing(self, unit: Unit, record_id: str) -> tuple[R, bytes, Values]:
-        body = self._body(unit, record_id)
+        return self._decoded(record_id, self._body(unit, record_id))
+
+    def _decoded(self, record_id: str, body: bytes) -> tuple[R, bytes, Values]:
         try:
             record = self._codec.decode_current(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

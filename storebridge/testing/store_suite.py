@@ -9,6 +9,7 @@ from storebridge.testing.harness import BackendHarness
 from storebridge.testing.stores.badinput import BadInputTests
 from storebridge.testing.stores.eventing import EventTests
 from storebridge.testing.stores.finding import FindTests
+from storebridge.testing.stores.keyvalues_suite import KeyValueSuite
 from storebridge.testing.stores.machine import StoreMachineTests
 from storebridge.testing.stores.mending import MendingStoreTests, RecordVersionTests
 from storebridge.testing.stores.opening import OpeningStoreTests
@@ -32,5 +33,6 @@ class StoreConformance(
     OpeningStoreTests,
     TogetherTests,
     StoreMachineTests,
+    KeyValueSuite,
 ):
     """Every promise of stores and of the database that hosts them, tested."""
