@@ -33,7 +33,8 @@ from storebridge.transaction import Unit
 from storebridge.turns import Turn
 
 if TYPE_CHECKING:
-    from storebridge.transfer.migration import MigrationReport, Progress
+    from storebridge.transfer.migration import MigrationReport
+    from storebridge.transfer.progress import Progress
 
 logger = logging.getLogger("storebridge")
 _WAITED = 0.001

@@ -7,7 +7,8 @@
     │                           NewerRecordError
     ├── TransactionError        ReadOnlyError, ConflictError, EventsExpiredError
     └── StorageError            StoreLockedError, CorruptStoreError, StoreFullError,
-                                StoreClosedError, LayoutVersionError, IncompleteStoreError
+                                StoreClosedError, LayoutVersionError, IncompleteStoreError,
+                                DamagedExportError
 
 A message is one line that says what happened to what, and what to do where that is not obvious.
 """
@@ -128,3 +129,8 @@ class LayoutVersionError(StorageError):
 class IncompleteStoreError(StorageError):
     """A migration or an import into this database has not come to its end. It goes on when the same
     command is given again."""
+
+
+class DamagedExportError(StorageError):
+    """An export that is cut off, altered or none at all; the message names the line. Nothing of it
+    was taken."""

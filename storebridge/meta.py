@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from storebridge.canonical import encoder
-from storebridge.driver import Field, Range, Table, Transaction
+from storebridge.driver import Field, Range, Rows, Table, Transaction
 from storebridge.errors import CorruptStoreError
 from storebridge.owner import Owner
 from storebridge.spec import StoreLayout
@@ -95,6 +95,16 @@ def merge_layout(unit: Unit, layout: StoreLayout) -> StoreLayout:
         layout = known.merged(layout)
     _put(unit, _STORE + layout.name, encoder.encode(layout))
     return layout
+
+
+def stores_among(rows: Rows) -> dict[str, StoreLayout | None]:
+    """The stores that these entries are about, by name; None for one that cannot be read."""
+    names = {str(key[0]): body for key, body in rows}
+    return {
+        name.removeprefix(_STORE): _layout(name.removeprefix(_STORE), body)
+        for name, body in names.items()
+        if name.startswith(_STORE)
+    }
 
 
 def read_openers(transaction: Transaction) -> dict[str, Owner]:

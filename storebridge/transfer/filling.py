@@ -134,7 +134,7 @@ class Filling:
 
         CorruptStoreError for a body that cannot be read, unless those are to be skipped.
         """
-        self._batch, self._size, self._clashing = [], 0, []
+        self._forget()
         known = self._database.refresh()
         if any(_is_otherwise(layout, known) for layout in content.layouts):
             self.clear()
@@ -148,6 +148,10 @@ class Filling:
         self._database.write(self._set_totals, totals)
         return Digest(digests, totals)
 
+    def _forget(self) -> None:
+        """What a filling that failed had not written yet."""
+        self._batch, self._size, self._clashing = [], 0, []
+
     def _remove_other_tables(self, tables: Sequence[Table]) -> None:
         """Of a content that it was to hold before."""
         there = current_content(self._database)
@@ -158,6 +162,7 @@ class Filling:
 
     def clear(self) -> None:
         """Take out everything but the mark."""
+        self._forget()
         there = current_content(self._database)
         # That which says which tables there are goes last.
         for table in reversed(tables_of(there.layouts)):

@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Literal, NamedTuple
 
 from storebridge.database import Database
-from storebridge.driver import Range, Transaction
 from storebridge.errors import ConfigurationError, ConflictError, CorruptStoreError
 from storebridge.location import Location, location_of
 from storebridge.opening import place_of
 from storebridge.spec import values_from_body
 from storebridge.transfer import places
 from storebridge.transfer.content import content_of, tables_of
-from storebridge.transfer.digests import Digest, Digester, TableDigest, Tell, digest_of
+from storebridge.transfer.digests import Digest, Digester, TableDigest, digest_of
 from storebridge.transfer.filling import Filling, Skipped
+from storebridge.transfer.progress import Counter, Watch, require_sound
 
 _ROUNDS = 3
-Stage = Literal["check", "copy", "verify"]
-
-
-class Progress(NamedTuple):
-    """How far a transfer has come."""
-
-    stage: Stage
-    done: int
-    """Entries."""
-    total: int | None
-    """How many there are; None where that is not known before the end."""
-
-
-Watch = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
@@ -75,9 +59,9 @@ def migrate(
     location = location_of(target)
     if place_of(location) == place_of(source.location):
         raise ConfigurationError(f"{location.text}: a database cannot be migrated to itself")
-    counter = _Counter(source, watch)
+    counter = Counter(source, watch)
     counter.begin("check")
-    _require_sound(source)
+    require_sound(source)
     if dry_run:
         return _dry_run(source, location, overwrite, counter, started)
     work = places.workplace(location, "migrate", source.location.text, overwrite=overwrite)
@@ -100,39 +84,7 @@ def migrate(
     )
 
 
-class _Counter:
-    """Tells whoever watches how far it has come."""
-
-    def __init__(self, source: Database, watch: Watch) -> None:
-        self._watch = watch
-        self._total = source.read(_count, source)
-        self._stage: Stage = "check"
-        self._done = 0
-
-    def begin(self, stage: Stage) -> Tell:
-        self._stage, self._done = stage, 0
-        self._watch(Progress(stage, 0, self._total))
-        return self._tell
-
-    def _tell(self, entries: int) -> None:
-        self._done += entries
-        self._watch(Progress(self._stage, self._done, self._total))
-
-
-def _count(transaction: Transaction, source: Database) -> int:
-    return sum(transaction.count(table.name, Range()) for table in source.tables())
-
-
-def _require_sound(source: Database) -> None:
-    """What an engine cannot read any more it may pass over in silence."""
-    problems = source.engine_check()
-    if problems:
-        raise CorruptStoreError(
-            f"{source.location.text}: damaged, so that entries may be missing: {problems[0]}"
-        )
-
-
-def _copy(source: Database, filling: Filling, counter: _Counter) -> Digest:
+def _copy(source: Database, filling: Filling, counter: Counter) -> Digest:
     """Copy and compare until both sides hold the same. Further rounds copy what was changed in the
     source meanwhile."""
     for _ in range(_ROUNDS):
@@ -157,7 +109,7 @@ def _copy(source: Database, filling: Filling, counter: _Counter) -> Digest:
 
 
 def _dry_run(
-    source: Database, location: Location, overwrite: bool, counter: _Counter, started: float
+    source: Database, location: Location, overwrite: bool, counter: Counter, started: float
 ) -> MigrationReport:
     found = places.look(location)
     places.workplace(location, "migrate", source.location.text, overwrite=overwrite)

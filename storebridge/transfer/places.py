@@ -7,6 +7,7 @@ other is renamed, not removed. Both are renames of files, so nobody may have the
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -147,7 +148,7 @@ def put_in_place(made: Location, location: Location) -> Path | None:
     for path, place in reversed(list(zip(new, old, strict=True))):
         if path.exists():
             path.rename(place)
-    _sync_folder(old[0].parent)
+    sync_folder(old[0].parent)
     return Path(kept) if there else None
 
 
@@ -186,7 +187,18 @@ def _free_name(path: Path) -> str:
     return name
 
 
-def _sync_folder(folder: Path) -> None:
+def remove(location: Location) -> None:
+    """Remove the files of a database that is closed."""
+    assert isinstance(location.backend, Movable)
+    for path in location.backend.files(location.target):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make what was made, renamed or removed in a folder permanent."""
     fd = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(fd)
