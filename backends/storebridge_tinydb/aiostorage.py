@@ -128,9 +128,7 @@ class AtomicAIOJSONStorage(AIOStorage):
         self._is_changed = True
 
     def _begin(self, file: SharedFile, timeout: float, give_up: threading.Event) -> bytes | None:
-        if not file.path.exists():
-            file.path.parent.mkdir(parents=True, exist_ok=True)
-            file.path.touch()
+        file.create(folders=True)
         file.lock(timeout, give_up)
         content = file.read()
         return marshal.dumps(decode(content.decode(self._encoding))) if content else None

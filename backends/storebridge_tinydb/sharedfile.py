@@ -2,21 +2,21 @@
 
 The lock is aiotinydb's, `flock` on the file itself; but where aiotinydb writes into the file, here
 a new file takes its name, and a lock on a file without a name excludes nobody. So whoever gets the
-lock looks whether its file still has the name. The storages of aiotinydb itself do not look: one
-that waits while the file is replaced would go on to change a file that nobody sees again; and
-TinyDB's own, which keeps its file open, would do so for the rest of its life. Therefore, if the old
-file is open for writing elsewhere when it has lost its name, it gets the new content, and its name
-back.
+lock looks whether its file still has the name.
+
+The storages of aiotinydb itself do not look: one that waits while the file is replaced would go on
+to change a file that nobody sees again; and TinyDB's own, which keeps its file open, would do so
+for the rest of its life. Therefore a file that somebody else has open for writing is written into,
+as they do; and if one opens it at the very moment at which it is replaced, it gets its name back.
+Then, and only then, other programs can find it half written, which is no JSON; here a complete
+copy beside it, whose name ends in `-redo`, is read instead, and completes it after a kill.
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import random
-import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -28,14 +28,15 @@ from pathlib import Path
 from storebridge.driver.lockfile import LockFile
 from storebridge.errors import StoreLockedError
 from storebridge_tinydb.atomicfile import sync_folder, write_beside
+from storebridge_tinydb.inplace import is_marked, is_written_elsewhere, rewrite, spoil
 
 LOCK_TIMEOUT = 30.0
 """Seconds. aiotinydb holds the lock for as long as a block of its users takes."""
 
 LONGEST_POLL = 0.005
 _FIRST_POLL = 0.000_2
+_READS = 100
 _EXCLUSIVE = fcntl.LOCK_EX | fcntl.LOCK_NB
-_SPOILED = b"This file was replaced while its lock was waited for. Open it again.\n"
 
 
 class SharedFile:
@@ -47,19 +48,32 @@ class SharedFile:
         self.closed = False
         self._locked: FileIO | None = None
 
+    def create(self, *, folders: bool) -> None:
+        """Make the file, empty, and the folders that it lies in, where they are missing."""
+        with suppress(FileExistsError):
+            if folders:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            # Not for writing: that would keep others from replacing it.
+            flags = os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            os.close(os.open(self._target(), flags, 0o666))
+
     def read(self) -> bytes:
-        """All of it. Needs no lock: no one here leaves it half written."""
-        if self.closed:
-            raise ValueError(f"{self.path}: the storage is closed")
-        return self.path.read_bytes()
+        """All of it. Needs no lock: nobody here leaves it half written."""
+        self._refuse_closed()
+        for _ in range(_READS):
+            content = self.path.read_bytes()
+            if not is_marked(content):
+                break
+            with suppress(FileNotFoundError):  # just completed, so read that
+                return self._beside("redo").read_bytes()
+        return content
 
     def lock(self, timeout: float, give_up: threading.Event | None = None) -> None:
         """Wait until nobody else has the lock, unless `give_up` is set meanwhile (CancelledError).
 
         StoreLockedError, with the holder, if it cannot be had in `timeout` seconds.
         """
-        if self.closed:
-            raise ValueError(f"{self.path}: the storage is closed")
+        self._refuse_closed()
         give_up = give_up or threading.Event()
         deadline = time.monotonic() + timeout
         longest = _FIRST_POLL
@@ -101,22 +115,20 @@ class SharedFile:
         old, new = self._locked, None
         if old is None:
             raise ValueError(f"{self.path}: only whoever has the lock replaces the file")
-        target = Path(os.path.realpath(self.path))
-        beside = write_beside(target, content)
-        spare = target.with_name(target.name + "-old")
+        target, beside, spare = self._target(), self._beside("new"), self._beside("old")
+        write_beside(target, content)
         try:
             new = FileIO(beside)
             fcntl.flock(new, _EXCLUSIVE)
             _link(target, spare)
-            os.replace(beside, target)
-            self._locked = new
-            sync_folder(target.parent)
-            if _is_written_elsewhere(old):
-                nameless = old
-                if _bring_back(spare, target, content):
-                    self._locked, nameless = old, new
-                if _is_written_elsewhere(nameless):
-                    _spoil(nameless)
+            if not is_written_elsewhere(old) and self._rename(old, new):
+                sync_folder(target.parent)
+            else:
+                os.replace(beside, self._beside("redo"))
+                sync_folder(target.parent)
+                self._write_into(content)
+                if is_written_elsewhere(new):
+                    spoil(new)
         finally:
             beside.unlink(missing_ok=True)
             spare.unlink(missing_ok=True)
@@ -150,7 +162,51 @@ class SharedFile:
             except BlockingIOError:
                 return False
             if self._has_name(self._locked):
+                self._complete()
                 return True
+
+    def _rename(self, old: FileIO, new: FileIO) -> bool:
+        """Let the new file take the name. False if somebody has opened the old one meanwhile, which
+        then has it again.
+        """
+        target, beside, spare = self._target(), self._beside("new"), self._beside("old")
+        os.replace(beside, target)
+        self._locked = new
+        if not is_written_elsewhere(old):
+            return True
+        if not spare.exists():
+            spoil(old)
+            return True
+        os.link(target, beside)
+        os.replace(spare, target)
+        self._locked = old
+        return False
+
+    def _write_into(self, content: bytes) -> None:
+        try:
+            rewrite(self._target(), content)
+        finally:
+            if not is_marked(self._target()):
+                self._beside("redo").unlink()
+
+    def _complete(self) -> None:
+        """Do again what somebody did not come to the end of."""
+        with suppress(FileNotFoundError):
+            content = self._beside("redo").read_bytes()
+            if is_marked(self._target()):
+                rewrite(self._target(), content)
+            self._beside("redo").unlink()
+
+    def _target(self) -> Path:
+        return Path(os.path.realpath(self.path))
+
+    def _beside(self, purpose: str) -> Path:
+        target = self._target()
+        return target.with_name(f"{target.name}-{purpose}")
+
+    def _refuse_closed(self) -> None:
+        if self.closed:
+            raise ValueError(f"{self.path}: the storage is closed")
 
     def _has_name(self, file: FileIO) -> bool:
         with suppress(FileNotFoundError):
@@ -169,46 +225,3 @@ def _link(path: Path, spare: Path) -> None:
     spare.unlink(missing_ok=True)
     with suppress(OSError):
         os.link(path, spare)
-
-
-def _is_written_elsewhere(file: FileIO) -> bool:
-    """Whether somebody has this file, which has lost its name, open for writing.
-
-    The system permits a read lease only where nobody does. False where it does not tell: it tells
-    a file's owner and root, on Linux.
-    """
-    if sys.platform != "linux":
-        return False
-    try:
-        fcntl.fcntl(file, fcntl.F_SETSIG, signal.SIGURG)  # harmless, where SIGIO would kill
-        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-    except OSError as error:
-        return error.errno == errno.EAGAIN
-    fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    return False
-
-
-def _bring_back(spare: Path, path: Path, content: bytes) -> bool:
-    """Write `content`, which `path` holds, into the file that had the name, and give it back.
-
-    At every moment the name is one of a whole file. False if there is no room, or no second name:
-    then all stays as it is.
-    """
-    try:
-        with open(spare, "r+b") as file:
-            file.write(content)
-            file.truncate()
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        return False
-    os.replace(spare, path)
-    sync_folder(path.parent)
-    return True
-
-
-def _spoil(file: FileIO) -> None:
-    """Let whoever waits for the lock of a file without a name fail, rather than change it."""
-    with open(f"/proc/self/fd/{file.fileno()}", "r+b") as spoiled:
-        spoiled.write(_SPOILED)
-        spoiled.truncate()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -49,21 +50,32 @@ class AtomicJSONStorage(JSONStorage):
         self._mode = access_mode
         self._writable = bool(set(access_mode) & set("+wax"))
         self._lock_timeout = lock_timeout
-        if access_mode not in ("r", "rb", "r+", "rb+"):
-            warnings.warn(
-                "Using an `access_mode` other than 'r', 'rb', 'r+' or 'rb+' can empty the file",
-                stacklevel=2,
-            )
-        if self._writable:
-            _create(path, create_dirs)
-        with open(path, access_mode, encoding=encoding) as file:  # refuses what cannot be opened
-            self._encoding: str | None = getattr(file, "encoding", None)
         self._handle = SharedFile(path)
+        self._encoding = self._open(path, create_dirs, encoding)
         self._base: bytes | None = None
         self._known: dict[str, set[str]] = {}
         self._foreign: dict[tuple[str, str], Any] = {}
         if exclusive:
             self._handle.lock(lock_timeout)
+
+    def _open(
+        self, path: str | os.PathLike[str], create_dirs: bool, encoding: str | None
+    ) -> str | None:
+        """Refuse what `open` refuses, and say which encoding a text in the file has."""
+        mode = self._mode
+        if self._writable:
+            self._handle.create(folders=create_dirs)
+        if mode not in ("r", "rb", "r+", "rb+"):
+            warnings.warn(
+                "Using an `access_mode` other than 'r', 'rb', 'r+' or 'rb+' can empty the file",
+                stacklevel=3,
+            )
+        elif self._writable and not os.access(path, os.W_OK, effective_ids=True):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        else:  # if it were opened for writing, others could not replace it
+            mode = mode.removesuffix("+")
+        with open(path, mode, encoding=encoding) as file:
+            return getattr(file, "encoding", None)
 
     def read(self) -> Tables | None:
         """What the file holds; None if it is empty."""
@@ -118,14 +130,6 @@ class AtomicJSONStorage(JSONStorage):
                     f"{path}: would overwrite document {document_id} of table {name!r}, which"
                     " somebody else added; nothing was written, open the file again"
                 )
-
-
-def _create(path: str | os.PathLike[str], create_dirs: bool) -> None:
-    folder = os.path.dirname(path)
-    if create_dirs and folder:
-        os.makedirs(folder, exist_ok=True)
-    with open(path, "a"):
-        pass
 
 
 def _ids(data: Tables | None) -> dict[str, set[str]]:
