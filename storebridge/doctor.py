@@ -19,6 +19,7 @@ from storebridge.driver import Compactor
 from storebridge.errors import ConfigurationError, StorebridgeError, StoreLockedError
 from storebridge.location import Location
 from storebridge.opening import open_database
+from storebridge.transfer.backups import last_backup
 
 Verdict = Literal["good", "notice", "bad"]
 MEBIBYTE = 1 << 20
@@ -29,6 +30,7 @@ LARGE_LOG = 64 * MEBIBYTE
 folded in."""
 WORTH_RECLAIMING = 4 * MEBIBYTE
 CLOCK_LEEWAY = timedelta(minutes=5)
+BACKUP_DUE = timedelta(days=7)
 OLDEST_CLOCK = datetime(2025, 1, 1, tzinfo=UTC)
 _LOGS = ("-wal", "-journal")
 _FAULTS_SHOWN = 3
@@ -64,7 +66,7 @@ def examine(location: Location, *, quick: bool = False) -> Iterator[Finding]:
         return
     with database:
         parts: tuple[Callable[[Database], Iterator[Finding]], ...] = (
-            *(_layout, _openers, _lock, _space, _clock),
+            *(_layout, _openers, _lock, _space, _backup, _clock),
             *(() if quick else (_content,)),
         )
         for part in parts:
@@ -175,6 +177,19 @@ def _space(database: Database) -> Iterator[Finding]:
         yield Finding("space", "notice", what, f"storebridge compact {database.location.text}")
     else:
         yield Finding("space", "good", what)
+
+
+def _backup(database: Database) -> Iterator[Finding]:
+    mend = f"storebridge backup FOLDER --location {database.location.text}"
+    last = last_backup(database)
+    if last is None:
+        yield Finding("backup", "notice", "never backed up", mend)
+        return
+    at, backup = last
+    behind = database.sequence() - backup.sequence
+    what = f"{at:%Y-%m-%d %H:%M} UTC, {behind} events ago, in {', '.join(backup.files)}"
+    due = behind > 0 and database.clock() - at > BACKUP_DUE
+    yield Finding("backup", "notice" if due else "good", what, mend if due else None)
 
 
 def _clock(database: Database) -> Iterator[Finding]:

@@ -25,6 +25,7 @@ _OPENER = "opener "
 _CHECKPOINT = "checkpoint "
 _HORIZON = "horizon "
 _TRANSFER = "transfer"
+_BACKUP = "backup"
 _PAGE = 100
 
 
@@ -54,6 +55,15 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
     sequence: int
     at: str
+
+
+class Backup(msgspec.Struct, frozen=True):
+    """The last good backup."""
+
+    sequence: int
+    """The number of the last event in it."""
+    at: str
+    files: tuple[str, ...]
 
 
 class Horizon(msgspec.Struct, frozen=True):
@@ -87,16 +97,6 @@ def _layout(name: str, body: bytes) -> StoreLayout | None:
         return None
 
 
-def merge_layout(unit: Unit, layout: StoreLayout) -> StoreLayout:
-    """Note a store, or the states that it has in addition. Returns what is noted."""
-    body = unit.get(META.name, (_STORE + layout.name,))
-    known = None if body is None else _layout(layout.name, body)
-    if known is not None:
-        layout = known.merged(layout)
-    _put(unit, _STORE + layout.name, encoder.encode(layout))
-    return layout
-
-
 def stores_among(rows: Rows) -> dict[str, StoreLayout | None]:
     """The stores that these entries are about, by name; None for one that cannot be read."""
     names = {str(key[0]): body for key, body in rows}
@@ -105,6 +105,16 @@ def stores_among(rows: Rows) -> dict[str, StoreLayout | None]:
         for name, body in names.items()
         if name.startswith(_STORE)
     }
+
+
+def merge_layout(unit: Unit, layout: StoreLayout) -> StoreLayout:
+    """Note a store, or the states that it has in addition. Returns what is noted."""
+    body = unit.get(META.name, (_STORE + layout.name,))
+    known = None if body is None else _layout(layout.name, body)
+    if known is not None:
+        layout = known.merged(layout)
+    _put(unit, _STORE + layout.name, encoder.encode(layout))
+    return layout
 
 
 def read_openers(transaction: Transaction) -> dict[str, Owner]:
@@ -139,7 +149,7 @@ def remove_entry(unit: Unit, name: str) -> None:
 
 def is_local(name: str) -> bool:
     """Whether an entry is about the database where it is alone, and not of what it holds."""
-    return name == _TRANSFER or name.startswith(_OPENER)
+    return name in (_TRANSFER, _BACKUP) or name.startswith(_OPENER)
 
 
 def read_transfer(transaction: Transaction) -> Transfer | None:
@@ -202,6 +212,17 @@ def raise_horizon(unit: Unit, store: str, sequence: int, at: datetime) -> None:
     if known is not None:
         horizon = Horizon(max(sequence, known.sequence), max(horizon.at, known.at))
     _put(unit, _HORIZON + store, encoder.encode(horizon))
+
+
+def read_backup(transaction: Transaction) -> Backup | None:
+    """The last good backup; None if there never was one."""
+    body = transaction.get(META.name, (_BACKUP,))
+    return None if body is None else _decode(_BACKUP, body, Backup)
+
+
+def write_backup(unit: Unit, sequence: int, files: tuple[str, ...], at: datetime) -> None:
+    """Note a backup that was read again and is good."""
+    _put(unit, _BACKUP, encoder.encode(Backup(sequence, rfc3339(at), files)))
 
 
 def _put(unit: Unit, name: str, body: bytes) -> None:

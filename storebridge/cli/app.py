@@ -12,6 +12,7 @@ import click
 
 import storebridge
 from storebridge.cli import contents, database, mending, overview
+from storebridge.cli.backups import backup, restore
 from storebridge.cli.bolt import bolt
 from storebridge.cli.demo.command import demo
 from storebridge.cli.doctor import doctor
@@ -29,6 +30,7 @@ SECTIONS: dict[str, tuple[click.Command, ...]] = {
         mending.repair,
         mending.recount,
     ),
+    "Keep a copy": (backup, restore),
     "What is in them": (database.tables, contents.keys, contents.get, database.shell),
     "Records": (jobs, executions),
     "Bolt files": (bolt,),

@@ -33,8 +33,19 @@ def test_a_healthy_database(run: Run, sample: Sample, fingerprint: Any) -> None:
     report = json.loads(result.output)
     assert report["ok"]
     subjects = {finding["subject"] for finding in report["findings"]}
-    assert subjects >= {"files", "disk", "layout", "openers", "lock", "space", "clock", "content"}
-    assert {finding["verdict"] for finding in report["findings"]} == {"good"}
+    assert subjects >= {
+        "files",
+        "disk",
+        "layout",
+        "openers",
+        "lock",
+        "space",
+        "backup",
+        "clock",
+        "content",
+    }
+    others = [finding for finding in report["findings"] if finding["verdict"] != "good"]
+    assert [finding["what"] for finding in others] == ["never backed up"]
     assert fingerprint(sample.folder) == before
 
 
@@ -83,7 +94,7 @@ def test_a_killed_writer_is_worth_a_notice(sample: Sample, program: Any) -> None
     )
     subprocess.run([sys.executable, "-c", code, sample.location], check=False)
     found = [f for f in examine(parse_location(sample.location)) if f.verdict == "notice"]
-    assert [finding.subject for finding in found] == ["openers"]
+    assert [finding.subject for finding in found] == ["openers", "backup"]
     assert "recount" in str(found[0].mend)
 
 
