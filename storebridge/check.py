@@ -1,4 +1,5 @@
-"""Checking a database against its bodies, which are the truth, and mending what disagrees.
+"""Checking a database against its bodies, which are the truth, counting again, and mending what
+disagrees.
 
 People may edit a file with other tools: a column, an index entry, a label or a counter can then say
 something else than the body does.
@@ -6,22 +7,31 @@ something else than the body does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from storebridge import meta
-from storebridge.database import Database
-from storebridge.driver import Fault, Key, Position, Range, Transaction
+from storebridge import histories, meta
+from storebridge.driver import Fault, Key, Table, Transaction, Values, ValuesOf
 from storebridge.errors import TransactionError
-from storebridge.recount import RecountReport, recount_all
+from storebridge.histories import Tick
+from storebridge.recount import RecountReport, recount_all, sequence_lag
 from storebridge.spec import StoreLayout, check_labels, label_entry, values_from_body
 from storebridge.times import parse_rfc3339
 from storebridge.transaction import Unit
 
+if TYPE_CHECKING:
+    from storebridge.database import Database
+
 _PAGE = 500
+Watch = Callable[[str, int], None]
+"""Told now and then how many entries of which table have been looked at."""
 
 
 class _Labelled(msgspec.Struct):
@@ -43,63 +53,97 @@ class RepairReport:
     labels: int
     """Label entries that were put in or taken out."""
     recounts: tuple[RecountReport, ...]
+    histories: int = 0
+    """Records whose history was given an event that says where they stand."""
 
 
-def check(database: Database) -> Iterator[Fault]:
+def check(
+    database: Database,
+    *,
+    stores: Iterable[str] | None = None,
+    history: bool = False,
+    watch: Watch | None = None,
+) -> Iterator[Fault]:
     """Every fault in the database: the engine's own check, bodies that cannot be read, columns and
-    index entries that disagree with the bodies, labels, and counters that have drifted.
+    index entries that disagree with the bodies, labels, and counters that have drifted; with
+    `history` also histories that do not lead to their records.
 
-    Reads everything, in bounded memory and without keeping writers out; a change made meanwhile is
-    not a fault.
+    `stores`: only of the stores with these names, and of the file. Reads everything, in bounded
+    memory and without keeping writers out; a change made meanwhile is not a fault. Whatever
+    `watch` raises ends it.
     """
     for line in database.engine_check():
         yield Fault("", None, line)
-    layouts = database.refresh()
-    with database.snapshot():
-        for name in database.read(meta.unreadable_layouts):
-            problem = "cannot be read; opening the store again writes it anew"
-            yield Fault(meta.META.name, (name,), problem)
-        for layout in layouts.values():
-            yield from _check_store(database, layout)
+    for name in database.read(meta.unreadable_layouts):
+        problem = "cannot be read; opening the store again writes it anew"
+        yield Fault(meta.META.name, (name,), problem)
+    tick = _ticker(watch)
+    names = set(database.refresh() if stores is None else stores)
+    for layout in _named(database, names):
+        yield from _check_store(database, layout, tick)
+        if history:
+            yield from histories.faults(database, layout, tick)
 
 
-def _check_store(database: Database, layout: StoreLayout) -> Iterator[Fault]:
+def _ticker(watch: Watch | None) -> Tick:
+    """Passes every `_PAGE`th entry of a table on."""
+    seen: Counter[str] = Counter()
+
+    def tick(table: str) -> None:
+        seen[table] += 1
+        if watch is not None and seen[table] % _PAGE == 0:
+            watch(table, seen[table])
+
+    return tick
+
+
+def _check_store(database: Database, layout: StoreLayout, tick: Tick) -> Iterator[Fault]:
+    unreadable: dict[Key, None] = {}
     for table in layout.tables:
-        values_of = values_from_body(table)
+        values_of = _noting(table, unreadable, tick)
         yield from database.iterate(_faults, table.name, values_of)
-    yield from _unreadable(database, layout)
+        for key in unreadable if table is layout.record else ():
+            yield Fault(table.name, key, "the body cannot be read: the record is quarantined")
     if layout.label is not None:
-        for key in _missing_labels(database, layout):
-            yield Fault(layout.label.name, key, "the record's label is missing here")
-        for key in _stray_labels(database, layout):
-            yield Fault(layout.label.name, key, "the record has no such label")
+        suspects = chain(_missing_labels(database, layout), _stray_labels(database, layout))
+        for key in suspects:
+            problem = database.read(_label_problem, layout, key)
+            if problem is not None:
+                yield Fault(layout.label.name, key, problem)
+    lag = database.read(sequence_lag, layout)
+    if lag:
+        yield Fault(layout.history.name, None, f"the next event's number lags behind by {lag}")
     (report,) = database.read(_recount, [layout])
     for state, by in report.drift.items():
         yield Fault(layout.name, None, f"counter {state or 'of all'!r} is off by {by:+d}")
 
 
-def _recount(transaction: Transaction, layouts: list[StoreLayout]) -> list[RecountReport]:
+def _noting(table: Table, unreadable: dict[Key, None], tick: Tick) -> ValuesOf:
+    """The values of bodies; notes which cannot be read."""
+    values_of = values_from_body(table)
+    name = table.name
+
+    def noting(key: Key, body: bytes) -> Values | None:
+        tick(name)
+        values = values_of(key, body)
+        if values is None:
+            unreadable[key] = None
+        return values
+
+    return noting
+
+
+def _recount(transaction: Transaction, layouts: Iterable[StoreLayout]) -> list[RecountReport]:
     return recount_all(transaction, layouts, repair=False)
 
 
-def _faults(transaction: Transaction, table: str, values_of: Any) -> Iterator[Fault]:
+def _faults(transaction: Transaction, table: str, values_of: ValuesOf) -> Iterator[Fault]:
     return transaction.faults(table, values_of)
-
-
-def _unreadable(database: Database, layout: StoreLayout) -> Iterator[Fault]:
-    table = layout.record
-    values_of = values_from_body(table)
-    for key, body in rows(database, table.name):
-        if values_of(key, body) is None:
-            yield Fault(table.name, key, "the body cannot be read: the record is quarantined")
 
 
 def _missing_labels(database: Database, layout: StoreLayout) -> Iterator[Key]:
     assert layout.label is not None
-    values_of = values_from_body(layout.record)
-    for key, body in rows(database, layout.record.name):
-        if values_of(key, body) is None:
-            continue
+    for key, body in database.rows(layout.record.name):
         for label, value in (_labels_in(body) or {}).items():
             entry = (label, value, *key)
             if database.get(layout.label.name, entry) is None:
@@ -108,13 +152,25 @@ def _missing_labels(database: Database, layout: StoreLayout) -> Iterator[Key]:
 
 def _stray_labels(database: Database, layout: StoreLayout) -> Iterator[Key]:
     assert layout.label is not None
-    for key, _ in rows(database, layout.label.name):
+    for key, _ in database.rows(layout.label.name):
         label, value, record_id = key
         body = database.get(layout.record.name, (record_id,))
         # What an unreadable body says is not known: its labels stay.
         labels = {} if body is None else _labels_in(body)
         if labels is not None and labels.get(str(label)) != value:
             yield key
+
+
+def _label_problem(transaction: Transaction, layout: StoreLayout, key: Key) -> str | None:
+    """What is wrong with a label, in one view of its record and its entry."""
+    assert layout.label is not None
+    label, value, record_id = key
+    body = transaction.get(layout.record.name, (record_id,))
+    labels = {} if body is None else _labels_in(body)
+    entry = transaction.get(layout.label.name, key)
+    if labels is None or (labels.get(str(label)) == value) == (entry is not None):
+        return None
+    return "the record has no such label" if entry else "the record's label is missing here"
 
 
 def _labels_in(body: bytes) -> Mapping[str, str] | None:
@@ -127,26 +183,84 @@ def _labels_in(body: bytes) -> Mapping[str, str] | None:
     return labels
 
 
-def rows(database: Database, table: str) -> Iterator[tuple[Key, bytes]]:
-    """Every entry of a table, read page by page."""
-    position: Position | None = None
-    while True:
-        page, position = database.read_scan(table, Range(after=position, limit=_PAGE))
-        yield from page
-        if position is None:
-            return
+def recount(
+    database: Database,
+    *,
+    stores: Collection[str] | None = None,
+    deep: bool = False,
+    repair: bool = False,
+    watch: Watch | None = None,
+) -> tuple[RecountReport, ...]:
+    """See `Database.recount`."""
+    started = perf_counter()
+    if repair and database.in_transaction:
+        raise TransactionError("a repair cannot be undone, so it cannot be in a transaction")
+    names = set(database.refresh() if stores is None else stores)
+    look = partial(check, database, stores=names, history=True, watch=watch)
+    found = list(look()) if deep else []
+    left = found
+    if repair and found:
+        reports = mend(database, found).recounts
+        left = list(look())
+    elif repair:
+        reports = tuple(database.write(_set_right, database, names))
+    else:
+        reports = tuple(database.read(_recount, _named(database, names)))
+    return tuple(
+        replace(
+            report,
+            deep=deep,
+            faults=_faults_of(database, report.store, left),
+            mended=len(found) - len(left),
+            seconds=perf_counter() - started,
+        )
+        for report in reports
+        if report.store in names
+    )
+
+
+def _named(database: Database, names: Collection[str]) -> list[StoreLayout]:
+    return [layout for layout in database.layouts.values() if layout.name in names]
+
+
+def _faults_of(database: Database, store: str, faults: Iterable[Fault]) -> tuple[Fault, ...]:
+    """Those of a store, and of the file that holds it."""
+    own = {"", meta.META.name, *(table.name for table in database.layouts[store].tables)}
+    return tuple(fault for fault in faults if fault.table in own)
+
+
+def _set_right(unit: Unit, database: Database, names: Collection[str]) -> list[RecountReport]:
+    return recount_all(unit.engine, _named(database, names), repair=True)
 
 
 def repair(database: Database) -> RepairReport:
     """Mend what `check` finds, in one transaction; bodies that cannot be read stay as they are."""
+    return mend(database, list(check(database)))
+
+
+def mend(database: Database, faults: Collection[Fault]) -> RepairReport:
+    """Mend faults that were found: all of them in one transaction, but for histories, of which each
+    is given an event that says so."""
     if database.in_transaction:
-        raise TransactionError("repair() cannot be undone, so it cannot be in a transaction")
-    faults = list(check(database))
-    names = {fault.table for fault in faults}
-    return database.write(_repair, database, faults, names)
+        raise TransactionError("a repair cannot be undone, so it cannot be in a transaction")
+    layouts = database.refresh().values()
+    told = [(layout, fault) for fault in faults for layout in layouts if _is_told(layout, fault)]
+    names = {fault.table for fault in faults} - {layout.history.name for layout, _ in told}
+    report = database.write(_repair, database, faults, names)
+    for layout, fault in told:
+        assert fault.key is not None
+        database.write(histories.mend, layout, str(fault.key[0]), database.clock())
+    return replace(report, histories=len(told))
 
 
-def _repair(unit: Unit, database: Database, faults: list[Fault], names: set[str]) -> RepairReport:
+def _is_told(layout: StoreLayout, fault: Fault) -> bool:
+    """Whether a fault is about the history of a record, not about an entry or the table."""
+    return fault.table == layout.history.name and fault.key is not None and len(fault.key) == 1
+
+
+def _repair(
+    unit: Unit, database: Database, faults: Collection[Fault], names: set[str]
+) -> RepairReport:
     rebuilt, labels = [], 0
     # Another process may have added states, whose counters must not be taken for strays.
     layouts = list(database.refresh().values())

@@ -10,8 +10,10 @@ from threading import get_ident
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from storebridge import check as checking
 from storebridge import eventlog, meta, recount, times
 from storebridge.blocks import TransactionBlock, blocks
+from storebridge.check import Watch
 from storebridge.driver import Driver, Table
 from storebridge.errors import (
     ConfigurationError,
@@ -325,6 +327,18 @@ class Database(Reading):
             return found
         pending = unit.pending_counts()
         return {state: n + pending.get(layout.counter(state), 0) for state, n in found.items()}
+
+    def recount(
+        self, *, deep: bool = False, repair: bool = False, watch: Watch | None = None
+    ) -> tuple[RecountReport, ...]:
+        """Count the records of every store again, by their indexes, and compare with the counters.
+
+        `deep` decodes every body, and checks indexes, columns, labels and histories, too; it reads
+        in small pieces, so that writers go on, and tells `watch` now and then of a table and how
+        many of its entries it has seen: whatever that raises ends it. `repair` sets right what can
+        be: `faults` of the reports are what it could not. TransactionError in a transaction.
+        """
+        return checking.recount(self, deep=deep, repair=repair, watch=watch)
 
     # --- events and checkpoints ---
 

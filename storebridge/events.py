@@ -13,6 +13,7 @@ CREATED = "created"
 UPDATED = "updated"
 STATE = "state"
 DELETED = "deleted"
+REPAIRED = "repaired"
 UNREADABLE = "unreadable"
 
 
@@ -24,7 +25,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     store: str
     record_id: str
     kind: str
-    """`created`, `updated`, `state` or `deleted`; `unreadable` for an event whose body cannot be
+    """`created`, `updated`, `state` or `deleted`; `repaired` where a repair found that events were
+    missing, and noted where the record stands; `unreadable` for an event whose body cannot be
     read: only its place and the reason (`message`) are then known."""
     at: datetime
     revision: int

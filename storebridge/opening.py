@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from threading import RLock
+from typing import Literal, get_args
 
 from storebridge import meta, times
 from storebridge.backends import unavailable
@@ -27,8 +28,9 @@ from storebridge.transaction import Unit
 from storebridge.translation import translated
 
 logger = logging.getLogger("storebridge")
+Recount = Literal["auto", "always", "never"]
 _lock = RLock()
-_shared: dict[tuple[str, str], tuple[Database, int]] = {}
+_shared: dict[tuple[str, ...], tuple[Database, int]] = {}
 _abandoned: list[Database] = []
 
 
@@ -37,20 +39,25 @@ def open_database(
     *,
     read_only: bool = False,
     create: bool = True,
+    recount: Recount = "auto",
     clock: Callable[[], datetime] = times.now,
 ) -> Database:
     """Open a location, and create it unless `create` is False.
 
     Opening one that is open in this process gives the same database; it is closed when every
-    opener has closed it. After an unclean stop the counters are recomputed, which is logged and
-    told by `stopped_uncleanly`. `clock` says what time it is, in UTC.
+    opener has closed it. `recount`: when the process first opens it, the counters are recomputed
+    after an unclean stop, which is logged and told by `stopped_uncleanly` ("auto"); each time
+    ("always"); or not before somebody opens it otherwise ("never"). `clock` says what time it is,
+    in UTC.
 
     ConfigurationError and its kinds for what cannot be opened as asked, StorageError and its kinds
     for a file that is locked, corrupt or of a newer layout. A file that is refused is not changed.
     """
-    database = open_even_incomplete(
-        _with_options(location_of(location), read_only, create), clock=clock
-    )
+    if recount not in get_args(Recount):
+        accepted = ", ".join(get_args(Recount))
+        raise ConfigurationError(f"recount={recount!r}: accepted are {accepted}")
+    asked = _with_options(location_of(location), read_only, create)
+    database = open_even_incomplete(asked, recount=recount, clock=clock)
     try:
         database.refuse_incomplete()
     except BaseException:
@@ -60,7 +67,7 @@ def open_database(
 
 
 def open_even_incomplete(
-    location: Location, *, clock: Callable[[], datetime] = times.now
+    location: Location, *, recount: Recount = "auto", clock: Callable[[], datetime] = times.now
 ) -> Database:
     """As `open_database`, also where a transfer has not come to its end: to go on with it."""
     key = place_of(location)
@@ -69,7 +76,7 @@ def open_even_incomplete(
             database, uses = _shared[key]
             _check_same_options(database, location)
         else:
-            database, uses = _open(location, clock), 0
+            database, uses = _open(location, recount, clock), 0
             database._on_close = lambda _: _release(key)
         _shared[key] = (database, uses + 1)
     return database
@@ -81,6 +88,7 @@ def open_job_store(
     env_prefix: str = "",
     read_only: bool = False,
     create: bool = True,
+    recount: Recount = "auto",
     clock: Callable[[], datetime] = times.now,
 ) -> JobStore:
     """Open the store of jobs at a location, or at the one that the environment configures
@@ -88,7 +96,10 @@ def open_job_store(
     where: str | Path | Location | None = location
     if where is None:
         where = location_from_environment("JOB", prefix=env_prefix)
-    return JobStore(open_database(where, read_only=read_only, create=create, clock=clock))
+    database = open_database(
+        where, read_only=read_only, create=create, recount=recount, clock=clock
+    )
+    return JobStore(database)
 
 
 def open_execution_store(
@@ -97,19 +108,26 @@ def open_execution_store(
     env_prefix: str = "",
     read_only: bool = False,
     create: bool = True,
+    recount: Recount = "auto",
     clock: Callable[[], datetime] = times.now,
 ) -> ExecutionStore:
     """As `open_job_store`, for executions (`EXECUTION_STORE_PATH` and its kin)."""
     where: str | Path | Location | None = location
     if where is None:
         where = location_from_environment("EXECUTION", prefix=env_prefix)
-    return ExecutionStore(open_database(where, read_only=read_only, create=create, clock=clock))
+    database = open_database(
+        where, read_only=read_only, create=create, recount=recount, clock=clock
+    )
+    return ExecutionStore(database)
 
 
-def place_of(location: Location) -> tuple[str, str]:
-    """By what two locations are known to be one."""
-    path = os.path.realpath(location.target) if location.path else location.target
-    return location.backend.name, path
+def place_of(location: Location) -> tuple[str, ...]:
+    """By what two locations are known to be one: the file; or the server, and the backend's own
+    options, which say where on it."""
+    if location.path:
+        return location.backend.name, os.path.realpath(location.target)
+    options = (f"{name}={value}" for name, value in sorted(location.options.extra.items()))
+    return location.backend.name, location.target, *options
 
 
 def is_open_here(location: Location) -> bool:
@@ -152,7 +170,7 @@ def _release(key: tuple[str, str]) -> None:
                 del _shared[key]
 
 
-def _open(location: Location, clock: Callable[[], datetime]) -> Database:
+def _open(location: Location, recount: Recount, clock: Callable[[], datetime]) -> Database:
     driver = _open_driver(location)
     database = Database(driver, location, clock)
     try:
@@ -160,7 +178,7 @@ def _open(location: Location, clock: Callable[[], datetime]) -> Database:
         database._guarded(driver.create_tables, (meta.META,), meta.LAYOUT)
         database.refresh()
         if database.read(meta.read_transfer) is None:
-            _recover_counters(database)
+            _recount(database, recount)
     except BaseException:
         driver.close()
         raise
@@ -186,24 +204,24 @@ def _check_layout(database: Database) -> None:
         )
 
 
-def _recover_counters(database: Database) -> None:
-    """After an unclean stop: recompute the counters, and take the marks of the dead away."""
+def _recount(database: Database, when: Recount) -> None:
+    """Where it is time to: recompute the counters, and take the marks of the dead away."""
     openers = database.read(meta.read_openers)
     dead = {name: owner for name, owner in openers.items() if owner.is_alive() is False}
-    if not dead:
-        return
     database.stopped_uncleanly = tuple(dead.values())
+    if when == "never" or (when == "auto" and not dead):
+        return
     if database.read_only:
+        database.recounted = database.recount() if when == "always" else ()
         return
     database.recounted = tuple(database._write_alone(_recount_and_unmark, (database, dead)))
     drift = sum(len(report.drift) for report in database.recounted)
-    pids = ", ".join(str(owner.pid) for owner in dead.values())
-    logger.warning(
-        "%s: process %s ended without closing; counters recounted, %d had drifted",
-        database.location.text,
-        pids,
-        drift,
-    )
+    if dead or drift:
+        pids = ", ".join(str(owner.pid) for owner in dead.values())
+        why = f"process {pids} ended without closing" if dead else "opened with recount='always'"
+        logger.warning(
+            "%s: %s; counters recounted, %d had drifted", database.location.text, why, drift
+        )
 
 
 def _recount_and_unmark(

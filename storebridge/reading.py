@@ -23,6 +23,7 @@ from storebridge.transaction import Unit
 from storebridge.translation import translated
 
 _READ_ATTEMPTS = 5
+_PAGE = 500
 T = TypeVar("T")
 
 
@@ -94,6 +95,16 @@ class Reading:
     def read_scan(self, table: str, part: Range) -> tuple[Rows, Position | None]:
         """A page of a table."""
         return self.read(_scan, table, part)
+
+    def rows(self, table: str) -> Iterator[tuple[Key, bytes]]:
+        """Every entry of a table, page by page, so that no writer waits; each page is a view of its
+        own, unless the thread has one."""
+        position: Position | None = None
+        while True:
+            page, position = self.read_scan(table, Range(after=position, limit=_PAGE))
+            yield from page
+            if position is None:
+                return
 
     def _was_overtaken(self, error: Exception) -> bool:
         """Whether a writer took away the view of a reader that could not lock it, and the reader

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from time import perf_counter
 
-from storebridge.driver import Range, Transaction
+from storebridge.driver import Fault, Range, Transaction
 from storebridge.spec import StoreLayout
+from storebridge.transaction import SEQUENCE
 
 
 @dataclass(frozen=True)
@@ -23,16 +24,31 @@ class RecountReport:
     """Records in no state of the store: hand-edited, or unreadable. `check` names them."""
     seconds: float = 0.0
     repaired: bool = False
+    """Whether what was found has been set right, but for the `faults` that remain."""
+    deep: bool = False
+    """Whether every body, index entry, column, label and history was looked at."""
+    faults: tuple[Fault, ...] = ()
+    """What a deep recount found, in the store and in the file that holds it; after a repair, what
+    it could not mend."""
+    mended: int = 0
+    """Faults that a repair mended."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether all agrees, now if it did not before."""
+        return not self.faults and (self.repaired or not self.drift)
 
 
 def recount_all(
     transaction: Transaction, layouts: Iterable[StoreLayout], *, repair: bool
 ) -> list[RecountReport]:
     """Count the records of stores by their state index; with `repair`, in a write transaction that
-    has changed no record, set the counters right."""
+    has changed no record, set the counters right, and the number that the next event is given."""
     reports = []
     deltas: dict[str, int] = {}
     for layout in layouts:
+        if repair and (lag := sequence_lag(transaction, layout)):
+            deltas[SEQUENCE] = max(lag, deltas.get(SEQUENCE, 0))
         report = _recount(transaction, layout, repair=repair)
         deltas.update({layout.counter(state): -by for state, by in report.drift.items()})
         reports.append(report)
@@ -62,6 +78,15 @@ def _recount(transaction: Transaction, layout: StoreLayout, *, repair: bool) -> 
         seconds=perf_counter() - started,
         repaired=repair,
     )
+
+
+def sequence_lag(transaction: Transaction, layout: StoreLayout) -> int:
+    """By how much a store's newest event is numbered beyond what has been counted: the next ones
+    would take the place of others."""
+    newest = Range(by="sequence", reverse=True, limit=1)
+    rows, _ = transaction.scan(layout.history.name, newest)
+    stands = transaction.totals(SEQUENCE).get(SEQUENCE, 0)
+    return max(0, int(rows[0][0][1]) - stands) if rows else 0
 
 
 def counts(transaction: Transaction, layout: StoreLayout) -> dict[str, int]:

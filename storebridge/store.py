@@ -9,6 +9,8 @@ from typing import Any, Generic, Self, TypeVar
 
 import msgspec
 
+from storebridge import check as checking
+from storebridge.check import Watch
 from storebridge.database import Database
 from storebridge.driver import Position, Range, Transaction
 from storebridge.errors import (
@@ -24,6 +26,7 @@ from storebridge.labels import parse_selector
 from storebridge.limits import MAX_ID, check_id, check_integer, check_text
 from storebridge.query import MAX_LIMIT, Page, Plan, Query, Sort
 from storebridge.record import Codec, Record
+from storebridge.recount import RecountReport
 from storebridge.spec import RecordSpec, index_value, layout_of
 from storebridge.writes import Expect, Writer
 
@@ -258,6 +261,15 @@ class RecordStore(Generic[R]):
     def counts(self) -> dict[str, int]:
         """Records by state, from the counters: costs one look per state, however many there are."""
         return self.database.counts(self.layout)
+
+    def recount(
+        self, *, deep: bool = False, repair: bool = False, watch: Watch | None = None
+    ) -> RecountReport:
+        """As `Database.recount`, of this store."""
+        (report,) = checking.recount(
+            self.database, stores=[self.layout.name], deep=deep, repair=repair, watch=watch
+        )
+        return report
 
     def history(self, record_id: str, *, after: int = 0) -> list[Event]:
         """What happened to a record, oldest first, also when it was deleted since. `after`: only

@@ -10,7 +10,6 @@ from typing import Any
 import click
 
 from storebridge import meta
-from storebridge.check import rows
 from storebridge.cli import output
 from storebridge.cli.failures import USAGE, Failure
 from storebridge.cli.options import Where, for_reading, json_option, on_each, with_databases
@@ -145,7 +144,7 @@ def _measure(database: Database, table: Table, *, sizes: bool) -> dict[str, int]
     if not sizes:
         return {"entries": database.read(_count, table.name)}
     entries = size = 0
-    for _, body in rows(database, table.name):
+    for _, body in database.rows(table.name):
         entries += 1
         size += len(body)
     return {"entries": entries, "bytes": size}

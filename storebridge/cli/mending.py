@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Iterable
+from dataclasses import asdict, replace
 from typing import Any
 
 import click
@@ -21,10 +22,9 @@ from storebridge.cli.options import (
     yes_option,
 )
 from storebridge.database import Database
-from storebridge.driver import Fault, Transaction
+from storebridge.driver import Fault
 from storebridge.location import Location
-from storebridge.recount import RecountReport, recount_all
-from storebridge.transaction import Unit
+from storebridge.recount import RecountReport
 
 
 @click.command()
@@ -123,48 +123,62 @@ def _print_repair(location: Location, report: RepairReport, remaining: list[Faul
 @click.command()
 @with_databases
 @json_option
-@click.option("--repair", "mend", is_flag=True, help="Set the counters right.")
-def recount(where: Where, as_json: bool, mend: bool) -> None:
+@click.option("--deep", is_flag=True, help="Look at every body, index entry, label and history.")
+@click.option("--repair", "mend", is_flag=True, help="Set right what can be.")
+def recount(where: Where, as_json: bool, deep: bool, mend: bool) -> None:
     """Count the records again and compare with the counters.
 
-    Counts by the index of states. Exits with 1 if the counters differ and were not set right.
+    Counts by the index of states. With --deep it also decodes every body, and checks indexes,
+    columns, labels and histories against them, while others go on writing; Ctrl-C ends it without
+    harm. Exits with 1 if something differs and was not set right.
 
     \b
     Example:
       storebridge recount jobs.db
-      storebridge recount --repair
+      storebridge recount --deep --repair
     """
 
     def show(location: Location) -> bool:
-        with for_reading(location) as database, output.working("counting …"):
-            reports = database.read(_recount, database)
-        drifted = any(report.drift for report in reports)
-        if drifted and mend:
+        with for_reading(location) as database:
+            reports = _recount(database, deep=deep, mend=False)
+        if mend and not all(report.ok for report in reports):
             with for_writing(location) as database:
-                # Opening after an unclean stop has then set them right already.
-                mended = database.recounted or tuple(database.write(_set_right, database))
-            reports = list(mended)
-            drifted = False
+                reports = tuple(
+                    _with_opening(report, database)
+                    for report in _recount(database, deep=deep, mend=True)
+                )
+        ok = all(report.ok for report in reports)
         if as_json:
-            stores = {report.store: asdict(report) for report in reports}
-            output.print_json({"location": location.text, "ok": not drifted, "stores": stores})
+            stores = {report.store: _members(report) for report in reports}
+            output.print_json({"location": location.text, "ok": ok, "stores": stores})
         else:
             _print_reports(location, reports)
-        return not drifted
+        return ok
 
     on_each(where, show)
 
 
-def _recount(transaction: Transaction, database: Database) -> list[RecountReport]:
-    return recount_all(transaction, database.layouts.values(), repair=False)
+def _recount(database: Database, *, deep: bool, mend: bool) -> tuple[RecountReport, ...]:
+    with output.working("counting …") as tell:
+        return database.recount(
+            deep=deep, repair=mend, watch=lambda table, seen: tell(f"{table}: {seen} entries …")
+        )
 
 
-def _set_right(unit: Unit, database: Database) -> list[RecountReport]:
-    return recount_all(unit.engine, database.layouts.values(), repair=True)
+def _with_opening(report: RecountReport, database: Database) -> RecountReport:
+    """With the drift that opening found, and set right, after an unclean stop."""
+    opened = {each.store: each.drift for each in database.recounted}
+    return replace(report, drift=report.drift or opened.get(report.store, {}))
 
 
-def _print_reports(location: Location, reports: list[RecountReport]) -> None:
+def _members(report: RecountReport) -> dict[str, Any]:
+    faults = [fault._asdict() for fault in report.faults]
+    return asdict(report) | {"faults": faults, "ok": report.ok}
+
+
+def _print_reports(location: Location, reports: Iterable[RecountReport]) -> None:
     cells: list[tuple[Any, ...]] = []
+    faults: dict[Fault, None] = {}
     for report in reports:
         for state in {**report.counts, **report.drift}:
             drift = report.drift.get(state, 0)
@@ -173,4 +187,11 @@ def _print_reports(location: Location, reports: list[RecountReport]) -> None:
             cells.append((report.store, state, counted, counted + drift, mended))
         if report.unknown:
             cells.append((report.store, "in no state", report.unknown, None, "see: check"))
+        if report.mended:
+            cells.append((report.store, "faults mended", report.mended, None, "set right"))
+        # A counter that is off has been told above.
+        told = dict.fromkeys(fault for fault in report.faults if fault.table != report.store)
+        faults |= told | dict.fromkeys(fault for fault in report.faults if fault.key)
     output.print_rows(("store", "state", "counted", "counter", ""), cells, location.text)
+    if faults:
+        _print_faults(location, list(faults))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -111,13 +111,13 @@ def console(*, stderr: bool = False) -> Console:
 
 
 @contextmanager
-def working(message: str) -> Iterator[None]:
-    """Show on a terminal that something takes its time."""
+def working(message: str) -> Iterator[Callable[[str], None]]:
+    """Show on a terminal that something takes its time; what is yielded changes the message."""
     if not sys.stderr.isatty():
-        yield
+        yield lambda _: None
         return
-    with console(stderr=True).status(plain(message)):
-        yield
+    with console(stderr=True).status(plain(message)) as status:
+        yield lambda message: status.update(plain(message))
 
 
 def confirm(question: str, *, yes: bool) -> bool:

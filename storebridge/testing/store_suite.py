@@ -15,6 +15,7 @@ from storebridge.testing.stores.mending import MendingStoreTests, RecordVersionT
 from storebridge.testing.stores.opening import OpeningStoreTests
 from storebridge.testing.stores.reading import ReadingTests
 from storebridge.testing.stores.records import RecordTests
+from storebridge.testing.stores.recounting import RecountTests
 from storebridge.testing.stores.together import TogetherTests
 from storebridge.testing.stores.transactions import StoreTransactionTests
 
@@ -30,6 +31,7 @@ class StoreConformance(
     BadInputTests,
     MendingStoreTests,
     RecordVersionTests,
+    RecountTests,
     OpeningStoreTests,
     TogetherTests,
     StoreMachineTests,

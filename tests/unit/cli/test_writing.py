@@ -115,6 +115,19 @@ def test_recount(sqlite: Any, run: Run) -> None:
     assert run("recount", sqlite.location).exit_code == 0
 
 
+def test_deep_recount(sqlite: Any, run: Run) -> None:
+    assert run("recount", "--deep", sqlite.location).exit_code == 0
+    damage(sqlite, "delete from job_history where record_id = 'j-22'")
+    assert run("recount", sqlite.location).exit_code == 0
+    found = document(run("recount", "--deep", "--json", sqlite.location))
+    assert [fault["key"] for fault in found["stores"]["job"]["faults"]] == [["j-22"]]
+    assert (found["ok"], found["stores"]["execution"]["ok"]) == (False, True)
+    assert "job-history\tj-22\tno event" in run("recount", "--deep", sqlite.location).stdout
+    mended = run("recount", "--deep", "--repair", sqlite.location)
+    assert (mended.exit_code, "job\tfaults mended\t1" in mended.stdout) == (0, True)
+    assert run("recount", "--deep", sqlite.location).exit_code == 0
+
+
 @pytest.mark.parametrize("backend", ["sqlite", "lmdb"])
 def test_a_kill_is_told_by_the_next_writer(backend: str, tmp_path: Path, run: Run) -> None:
     location = f"{backend}://{tmp_path}/node"

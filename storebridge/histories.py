@@ -1,0 +1,188 @@
+"""Histories against records: the events of a record are to lead, one by one, to what it is now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from itertools import groupby
+
+import msgspec
+
+from storebridge import meta
+from storebridge.driver import Fault, Key, Range, Transaction
+from storebridge.events import (
+    CREATED,
+    DELETED,
+    REPAIRED,
+    UNREADABLE,
+    Event,
+    decode_event,
+    encode_event,
+)
+from storebridge.meta import Horizon
+from storebridge.reading import Reading
+from storebridge.spec import StoreLayout
+from storebridge.transaction import Unit
+
+_PAGE = 500
+Tick = Callable[[str], None]
+"""Told the name of a table whenever an entry of it has been looked at."""
+
+
+class _Head(msgspec.Struct):
+    """What a record and its last event both say."""
+
+    revision: int
+    created_at: str
+    state: str | None = None
+
+
+_decode_head = msgspec.json.Decoder(_Head).decode
+
+
+def faults(database: Reading, layout: StoreLayout, tick: Tick) -> Iterator[Fault]:
+    """Records that their history does not lead to, and histories whose record is lost.
+
+    What looks wrong between two pages, as a change made meanwhile may, is looked at again in one
+    view before it is called a fault.
+    """
+    horizon = database.read(meta.read_horizon, layout.name)
+    for record_id, body, events in _side_by_side(database, layout, tick):
+        if _problem(layout, body, events, horizon) is not None:
+            problem = database.read(_problem_of, layout, record_id)
+            if problem is not None:
+                yield Fault(layout.history.name, (record_id,), problem)
+
+
+def mend(unit: Unit, layout: StoreLayout, record_id: str, now: datetime) -> None:
+    """Where the history does not lead to the record, which is the truth: note that, and where the
+    record stands, as a further event. What is missing stays missing."""
+    problem = _problem_of(unit.engine, layout, record_id)
+    if problem is None:
+        return
+    body = unit.get(layout.record.name, (record_id,))
+    if body is None:
+        event = encode_event(DELETED, now, 0, None, None, problem)
+    else:
+        head = _head(layout, body)
+        event = encode_event(REPAIRED, now, head.revision, head.state, None, problem)
+    unit.event(layout.history.name, record_id, event, None, None)
+
+
+def _problem_of(transaction: Transaction, layout: StoreLayout, record_id: str) -> str | None:
+    body = transaction.get(layout.record.name, (record_id,))
+    horizon = meta.read_horizon(transaction, layout.name)
+    return _problem(layout, body, _history(transaction, layout, record_id), horizon)
+
+
+def _history(transaction: Transaction, layout: StoreLayout, record_id: str) -> Iterator[Event]:
+    part = Range(prefix=(record_id,), limit=_PAGE)
+    while True:
+        rows, position = transaction.scan(layout.history.name, part)
+        for key, body in rows:
+            yield decode_event(layout.name, record_id, int(key[1]), body)
+        if position is None:
+            return
+        part = part._replace(after=position)
+
+
+def _side_by_side(
+    database: Reading, layout: StoreLayout, tick: Tick
+) -> Iterator[tuple[str, bytes | None, Iterator[Event]]]:
+    """Each record with its events, in the order of ids; one of them may be missing."""
+    records = _ticking(database, layout.record.name, tick)
+    entries = _ticking(database, layout.history.name, tick)
+    histories = groupby(entries, key=lambda entry: str(entry[0][0]))
+    record, history = next(records, None), next(histories, None)
+    while record is not None or history is not None:
+        of_record = None if record is None else str(record[0][0])
+        of_history = None if history is None else history[0]
+        first = min(one for one in (of_record, of_history) if one is not None)
+        body = record[1] if record is not None and of_record == first else None
+        told = history[1] if history is not None and of_history == first else ()
+        yield first, body, _decoded(layout, first, told)
+        if of_record == first:
+            record = next(records, None)
+        if of_history == first:
+            history = next(histories, None)
+
+
+def _ticking(database: Reading, table: str, tick: Tick) -> Iterator[tuple[Key, bytes]]:
+    for row in database.rows(table):
+        tick(table)
+        yield row
+
+
+def _decoded(
+    layout: StoreLayout, record_id: str, entries: Iterable[tuple[Key, bytes]]
+) -> Iterator[Event]:
+    for key, body in entries:
+        yield decode_event(layout.name, record_id, int(key[1]), body)
+
+
+def _head(layout: StoreLayout, body: bytes) -> _Head:
+    head = _decode_head(body)
+    if not layout.states:
+        head.state = None  # a field that is called so, but which no event tells of
+    return head
+
+
+def _problem(
+    layout: StoreLayout, body: bytes | None, events: Iterable[Event], horizon: Horizon | None
+) -> str | None:
+    """What is wrong with a history, in words; None if nothing is, or the record is unreadable."""
+    head = None
+    if body is not None:
+        try:
+            head = _head(layout, body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return None
+    pruned = horizon is not None and (head is None or head.created_at <= horizon.at)
+    problem = last = None
+    for event in events:
+        if event.kind == REPAIRED:
+            problem = None
+        elif problem is None:
+            problem = _break(last, event, pruned=pruned)
+        last = event
+    return problem or _end(head, last)
+
+
+def _break(last: Event | None, event: Event, *, pruned: bool) -> str | None:
+    """Why an event cannot follow the one before."""
+    if event.kind == UNREADABLE:
+        return f"event {event.sequence} cannot be read: {event.message}"
+    if last is None:
+        if event.kind == CREATED or pruned:
+            return None
+        return f"what happened before event {event.sequence} is missing"
+    if last.kind == UNREADABLE:
+        return None
+    between = f"between events {last.sequence} and {event.sequence}"
+    if event.kind == CREATED:
+        told = last.kind == DELETED
+        return None if told else f"{between} the record is created anew, but was not deleted"
+    if last.kind == DELETED:
+        return f"{between} a record that was deleted is changed"
+    # One that could not be read was discarded without knowing its revision.
+    expected = (last.revision, 0) if event.kind == DELETED else (last.revision + 1,)
+    if event.revision in expected:
+        return None
+    return f"{between} changes are missing: revision {last.revision}, then {event.revision}"
+
+
+def _end(head: _Head | None, last: Event | None) -> str | None:
+    """Why a record cannot be as it is after its last event."""
+    if last is None:
+        return "no event tells of the record"
+    if head is None:
+        gone = last.kind == DELETED
+        return None if gone else "the record is missing, and no event tells that it was deleted"
+    if last.kind == DELETED:
+        return f"event {last.sequence} tells that the record was deleted, but it is there"
+    if (head.revision, head.state) == (last.revision, last.state):
+        return None
+    return (
+        f"the record is at revision {head.revision}, {head.state}; its last event,"
+        f" {last.sequence}, says revision {last.revision}, {last.state}"
+    )
