@@ -60,6 +60,16 @@ class SharedFile:
     def read(self) -> bytes:
         """All of it. Needs no lock: nobody here leaves it half written."""
         self._refuse_closed()
+        content = self._read_once()
+        for _ in range(_READS if self._locked is None else 0):
+            # What was written into while it was read is marked now, or not what it was read as.
+            again, content = content, self._read_once()
+            if again == content:
+                break
+        return content
+
+    def _read_once(self) -> bytes:
+        content = b""
         for _ in range(_READS):
             content = self.path.read_bytes()
             if not is_marked(content):

@@ -206,7 +206,7 @@ def test_our_readers_see_no_half_written_file(path: Path) -> None:
 
     def read() -> None:
         while not stop.is_set():
-            seen.add(file.read())
+            seen.add(SharedFile(path).read())
 
     with open(path, "r+b"):
         file.replace(b"a" * 10)
