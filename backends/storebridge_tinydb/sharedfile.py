@@ -50,9 +50,10 @@ class SharedFile:
 
     def create(self, *, folders: bool) -> None:
         """Make the file, empty, and the folders that it lies in, where they are missing."""
+        if folders:
+            with suppress(FileExistsError):
+                self.path.parent.mkdir(parents=True)
         with suppress(FileExistsError):
-            if folders:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
             # Not for writing: that would keep others from replacing it.
             flags = os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             os.close(os.open(self._target(), flags, 0o666))
@@ -151,7 +152,7 @@ class SharedFile:
         self.unlock()
         self.closed = True
 
-    def locked_by_other(self, timeout: float) -> StoreLockedError:
+    def locked_by_other(self, timeout: float) -> Exception:
         """What to raise after waiting in vain."""
         holder = LockFile(self.path, 0).holder()
         who = {None: "another process", os.getpid(): "this process"}.get(
