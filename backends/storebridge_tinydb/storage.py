@@ -63,18 +63,18 @@ class AtomicJSONStorage(JSONStorage):
     ) -> str | None:
         """Refuse what `open` refuses, and say which encoding a text in the file has."""
         mode = self._mode
-        if self._writable:
+        if set(mode) & set("+wa"):
             self._handle.create(folders=create_dirs)
         if mode not in ("r", "rb", "r+", "rb+"):
             warnings.warn(
                 "Using an `access_mode` other than 'r', 'rb', 'r+' or 'rb+' can empty the file",
                 stacklevel=3,
             )
-        elif self._writable and not os.access(path, os.W_OK, effective_ids=True):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
         else:  # if it were opened for writing, others could not replace it
             mode = mode.removesuffix("+")
         with open(path, mode, encoding=encoding) as file:
+            if self._writable and not os.access(path, os.W_OK, effective_ids=True):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
             return getattr(file, "encoding", None)
 
     def read(self) -> Tables | None:
