@@ -46,8 +46,8 @@ class Transfer(msgspec.Struct, frozen=True):
     entries: int = 0
 
     def __str__(self) -> str:
-        at = " ".join(map(str, (self.table, *self.key))) or "its beginning"
-        return f"`storebridge {self.what}` from {self.source} has come to {at} and not to its end"
+        at = " ".join(map(str, (self.table, *self.key))).strip() or "its beginning"
+        return f"`storebridge {self.what}` from {self.source} is at {at} and not at its end"
 
 
 class Checkpoint(msgspec.Struct, frozen=True):

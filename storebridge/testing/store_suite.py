@@ -20,6 +20,7 @@ from storebridge.testing.stores.together import TogetherTests
 from storebridge.testing.stores.transactions import StoreTransactionTests
 
 __all__ = ["BackendHarness", "StoreConformance"]
+from storebridge.testing.stores.transferring import TransferTests
 
 
 class StoreConformance(
@@ -38,3 +39,4 @@ class StoreConformance(
     KeyValueSuite,
 ):
     """Every promise of stores and of the database that hosts them, tested."""
+    TransferTests,

@@ -172,7 +172,7 @@ def import_database(
     """
     started = perf_counter()
     location = location_of(target)
-    name = str(Path(source).absolute()) if isinstance(source, str | Path) else "-"
+    name = os.path.realpath(source) if isinstance(source, str | Path) else "-"
     work = places.workplace(location, "import", name, overwrite=overwrite)
     counter = Counter(None, watch)
     with _opened(source) as content, _nothing_of_damaged(work, name, skip_quarantined) as filling:

@@ -64,8 +64,9 @@ def migrate(
     require_sound(source)
     if dry_run:
         return _dry_run(source, location, overwrite, counter, started)
-    work = places.workplace(location, "migrate", source.location.text, overwrite=overwrite)
-    with Filling(work, "migrate", source.location.text, skip_quarantined) as filling:
+    name = places.spelled(source.location)
+    work = places.workplace(location, "migrate", name, overwrite=overwrite)
+    with Filling(work, "migrate", name, skip_quarantined) as filling:
         digest = _copy(source, filling, counter)
         replaced = filling.settle(location)
     changes = filling.changes
@@ -112,7 +113,7 @@ def _dry_run(
     source: Database, location: Location, overwrite: bool, counter: Counter, started: float
 ) -> MigrationReport:
     found = places.look(location)
-    places.workplace(location, "migrate", source.location.text, overwrite=overwrite)
+    places.workplace(location, "migrate", places.spelled(source.location), overwrite=overwrite)
     skipped: list[Skipped] = []
     digests: dict[str, TableDigest] = {}
     tell = counter.begin("copy")

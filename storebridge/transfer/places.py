@@ -36,6 +36,13 @@ class Found(NamedTuple):
     """What is in it, for people; empty: nothing."""
     openers: tuple[Owner, ...] = ()
 
+def spelled(location: Location) -> str:
+    """A location without its options, and always in the same way."""
+    if location.path is None:
+        return location.text
+    return f"{location.backend.name}://{os.path.realpath(location.target)}"
+
+
 
 def look(location: Location) -> Found:
     """What is at a location; nothing there is made or changed.
@@ -188,8 +195,9 @@ def _free_name(path: Path) -> str:
 
 
 def remove(location: Location) -> None:
-    """Remove the files of a database that is closed."""
-    assert isinstance(location.backend, Movable)
+    """Remove the files of a database that is closed, where its backend says which they are."""
+    if not isinstance(location.backend, Movable):
+        return
     for path in location.backend.files(location.target):
         if path.is_dir():
             shutil.rmtree(path)

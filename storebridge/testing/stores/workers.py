@@ -125,6 +125,15 @@ def change_new(asked: dict[str, Any]) -> None:
     things.close()
 
 
+def migrate(asked: dict[str, Any]) -> None:
+    """Migrate a SQLite file here, and say of each step that it is done."""
+    backend = load_backend(asked["backend"])
+    target = Location(backend, asked["target"], Options(durability="off"), asked["backend"])
+    with open_database(f"sqlite://{asked['source']}", read_only=True) as source:
+        source.migrate_to(target, watch=lambda progress: say(progress.done))
+    say("done")
+
+
 TASKS = {
     "tell": tell,
     "count_up": count_up,
@@ -132,6 +141,7 @@ TASKS = {
     "hold_the_lock": hold_the_lock,
     "change_old": change_old,
     "change_new": change_new,
+    "migrate": migrate,
 }
 
 if __name__ == "__main__":
