@@ -18,9 +18,9 @@ from storebridge.testing.stores.records import RecordTests
 from storebridge.testing.stores.recounting import RecountTests
 from storebridge.testing.stores.together import TogetherTests
 from storebridge.testing.stores.transactions import StoreTransactionTests
+from storebridge.testing.stores.transferring import TransferTests
 
 __all__ = ["BackendHarness", "StoreConformance"]
-from storebridge.testing.stores.transferring import TransferTests
 
 
 class StoreConformance(
@@ -35,8 +35,8 @@ class StoreConformance(
     RecountTests,
     OpeningStoreTests,
     TogetherTests,
+    TransferTests,
     StoreMachineTests,
     KeyValueSuite,
 ):
     """Every promise of stores and of the database that hosts them, tested."""
-    TransferTests,
