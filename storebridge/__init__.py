@@ -47,6 +47,13 @@ from storebridge.owner import Owner, this_process
 from storebridge.query import Page
 from storebridge.record import Record
 from storebridge.recount import RecountReport
+from storebridge.recovery import (
+    DEFAULT_POLICY,
+    Recovered,
+    RecoveryAction,
+    RecoveryPolicy,
+    RecoveryReport,
+)
 from storebridge.spec import RecordSpec
 from storebridge.store import RecordStore
 from storebridge.writes import Expect
@@ -54,6 +61,7 @@ from storebridge.writes import Expect
 __version__ = "0.1.0"
 
 __all__ = [
+    "DEFAULT_POLICY",
     "EXECUTION",
     "EXECUTION_STATES",
     "JOB",
@@ -91,6 +99,10 @@ __all__ = [
     "RecordSpec",
     "RecordStore",
     "RecountReport",
+    "Recovered",
+    "RecoveryAction",
+    "RecoveryPolicy",
+    "RecoveryReport",
     "StateMachine",
     "StorageError",
     "StoreClosedError",

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+from typing import Any
+
 from msgspec import Raw
 
 from storebridge.database import Database
+from storebridge.jobs import JobStore
+from storebridge.leases import LeasedStore, pages
 from storebridge.machine import StateMachine
 from storebridge.owner import Owner
 from storebridge.record import Record
+from storebridge.recovery import DEFAULT_POLICY, Decide, Recovery, RecoveryPolicy, RecoveryReport
 from storebridge.spec import RecordSpec
-from storebridge.store import RecordStore
 
 EXECUTION_STATES = StateMachine(
     {
@@ -27,7 +32,7 @@ EXECUTION_STATES = StateMachine(
 )
 
 
-class Execution(Record, kw_only=True, tag=1):
+class Execution(Record, kw_only=True, tag=2):
     """An attempt to run a job on a node."""
 
     job_id: str
@@ -40,6 +45,9 @@ class Execution(Record, kw_only=True, tag=1):
     result: Raw = Raw(b"null")
     """Any JSON, made by `to_json`."""
     owner: Owner | None = None
+    """The process that works on it."""
+    lease_until: datetime | None = None
+    """Until when the owner holds it, seen from other nodes."""
     previous_id: str | None = None
     """The attempt that this one follows."""
     next_id: str | None = None
@@ -47,40 +55,70 @@ class Execution(Record, kw_only=True, tag=1):
     message: str = ""
 
 
+def with_lease(members: dict[str, Any]) -> dict[str, Any]:
+    """From version 1, which knew no leases, to 2."""
+    return members | {"lease_until": None}
+
+
 EXECUTION = RecordSpec(
     name="execution",
     type=Execution,
     machine=EXECUTION_STATES,
     filters=("job_id", "state", "node_id", "namespace"),
+    upgrades={1: with_lease},
     added_when_terminal=("next_id",),
 )
 
 
-class ExecutionStore(RecordStore[Execution]):
+class ExecutionStore(LeasedStore[Execution]):
     """The executions of a database."""
 
     def __init__(self, database: Database, spec: RecordSpec[Execution] = EXECUTION) -> None:
         super().__init__(database, spec)
 
-    def create(self, record: Execution) -> Execution:
+    def create(self, record: Execution, *, lease: timedelta | None = None) -> Execution:
         """As every store's; an attempt with a `previous_id` is noted there as its `next_id`, in the
-        same transaction."""
+        same transaction. `lease`: the record's owner holds it for so long."""
         if record.previous_id is None:
-            return super().create(record)
+            return super().create(record, lease=lease)
         with self.database.transaction():
-            created = super().create(record)
+            created = super().create(record, lease=lease)
             self.update(record.previous_id, next_id=created.id)
         return created
 
     def orphans(self, node_id: str | None = None) -> list[Execution]:
-        """Executions in a state that needs a living owner, whose owner, a process of this node, is
-        gone."""
-        machine = self.spec.machine
-        assert machine is not None
+        """Executions in a state that needs a living owner, whose owner is gone: a process of this
+        node that has ended, or one of another node whose lease has run out."""
+        owned = tuple(state for state in self.machine.states if state in self.machine.owned)
         return [
             execution
-            for state in machine.states
-            if state in machine.owned
-            for execution in self.each(state=state)
-            if execution.owner is not None and execution.owner.is_alive(node_id) is False
+            for page in pages(self, owned)
+            for execution in page
+            if self.standing(execution, node_id).kind == "gone"
         ]
+
+    def recover(
+        self,
+        policy: RecoveryPolicy | Decide = DEFAULT_POLICY,
+        *,
+        node_id: str | None = None,
+        jobs: JobStore | None = None,
+        dry_run: bool = False,
+    ) -> RecoveryReport:
+        """Do with the live executions whose owner is gone what the policy says.
+
+        Call it when a service starts, and from time to time where others share the database. It
+        costs what the live executions cost, however many have ended. It takes a few executions in
+        a transaction, and each of them whole: one that is killed is finished by the next, and two
+        at once never deal with an execution twice. Who is gone: a process of `node_id`, the node
+        that this runs on, that has ended; a process of another node whose lease has run out.
+
+        `jobs`: their store. In the same database, a job is changed together with its execution
+        (see `RecoveryAction`), unless another process has claimed it or another execution of it
+        is live; in another database it is only read, for its type. Without, jobs are read that
+        are in the same database, and none is changed. `dry_run`: says what it would do.
+
+        An execution that cannot be changed, for one because a newer version of the service wrote
+        it, is left and reported; the others go on.
+        """
+        return Recovery(self, policy, node_id, jobs).run(dry_run=dry_run)

@@ -10,10 +10,17 @@ from pathlib import Path
 
 import msgspec
 
+HIDDEN = "hidden"
+"""The start time of a process that the system does not show."""
+
 
 class Owner(msgspec.Struct, frozen=True):
     """A process on a node. A number (pid) alone is soon given to another process, so the boot and
-    the process's start time stand beside it."""
+    the process's start time stand beside it.
+
+    Processes of one node must be able to see each other: give two machines, and two containers,
+    node ids of their own.
+    """
 
     node_id: str | None
     pid: int
@@ -22,13 +29,18 @@ class Owner(msgspec.Struct, frozen=True):
     started: str
     """When the process started, as the system tells it; comparable within one boot only."""
 
+    def __str__(self) -> str:
+        return f"process {self.pid}" + (f" of node {self.node_id}" if self.node_id else "")
+
     def is_alive(self, node_id: str | None = None) -> bool | None:
-        """Whether the process still runs; None if it is another node's, which cannot be seen."""
+        """Whether the process still runs. None where that cannot be seen: it is another node's, or
+        the system hides it from this user."""
         if self.node_id != node_id:
             return None
         if self.boot_id != boot_id():
             return False
-        return start_time(self.pid) == self.started
+        started = start_time(self.pid)
+        return None if started == HIDDEN else started == self.started
 
 
 def this_process(node_id: str | None = None) -> Owner:
@@ -46,7 +58,7 @@ def boot_id() -> str:
 
 
 def start_time(pid: int) -> str | None:
-    """When a process started; None if there is none of this number.
+    """When a process started; None if there is none of this number, HIDDEN if it is not shown.
 
     On Linux clock ticks since boot (field 22 of /proc/PID/stat, see proc(5)), which no change of
     the clock touches; elsewhere what `ps` says. A zombie, dead but not yet waited for, is gone.
@@ -55,11 +67,29 @@ def start_time(pid: int) -> str | None:
         return _output("ps", "-o", "lstart=", "-p", str(pid)) or None
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
-        return None
+    except PermissionError:
+        return HIDDEN
+    except (FileNotFoundError, ProcessLookupError):
+        # Whatever else keeps it from being read, such as too many open files, must not pass for
+        # the death of a process.
+        return HIDDEN if _is_hidden(pid) else None
     # The name in parentheses may itself hold spaces and parentheses.
     fields = stat[stat.rindex(b")") + 2 :].split()
     return None if fields[0] in b"ZX" else fields[19].decode()
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether there is a process that /proc does not list: mounted with `hidepid`, it keeps other
+    users' processes to itself."""
+    if pid < 1:
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        pass
+    return False
 
 
 def _output(*command: str) -> str:

@@ -107,7 +107,7 @@ class Plan(Generic[R]):
         else:
             self._test_times()
         for name, values in filters.items():
-            self._tests.append(_test_field(name, values, layout))
+            self._tests.append(test_field(name, values, layout))
         for requirement in labels:
             self._tests.append(_test_label(requirement))
         return sources
@@ -408,9 +408,10 @@ def layout_filters(layout: StoreLayout) -> list[str]:
     ]
 
 
-def _test_field(
+def test_field(
     name: str, values: tuple[str | int, ...], layout: StoreLayout
 ) -> Callable[[Any], bool]:
+    """Whether a record's field has one of these index values."""
     column = next(column for column in layout.record.columns if column.name == name)
     wanted = frozenset(values)
     if column.time:

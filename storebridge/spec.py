@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
@@ -28,6 +28,8 @@ _MODIFIED = Field("modified_at", "integer", time=True)
 _name = re.compile(r"(?=.{1,40}$)[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _SUFFIXES = ("-history", "-label", "-version", "-index", "-meta")
 _RESERVED = frozenset({"id", "body", "created", "modified", "unique", "created_at", "modified_at"})
+QUEUE = "queue"
+"""The index by which records are taken out of a state."""
 # An index (field, created_at, id) leaves this much of MAX_INDEXED to the field.
 _MAX_FILTER = MAX_INDEXED - 18
 
@@ -40,6 +42,9 @@ class RecordSpec(Generic[R]):
     first. `unique` fields may not be the same together in two records. `default_to_id` names a
     field that an empty text in is replaced by the id. `labelled`: the type has `labels` to select
     by. `versioned`: an update keeps the old body, and counts up the field `version`.
+    `unversioned` fields, which say nothing of what was asked for, make no version. `queue` names a
+    whole-number field by which the records of a state are kept in order, as `JobStore.claim` takes
+    them.
     `added_when_terminal` may be set once even when the state is terminal. `upgrades[n]` turns the
     members of a body of version n into those of n + 1; it leaves filters and unique fields as they
     are.
@@ -54,13 +59,16 @@ class RecordSpec(Generic[R]):
     default_to_id: str | None = None
     labelled: bool = False
     versioned: bool = False
+    unversioned: tuple[str, ...] = ()
+    queue: str | None = None
     added_when_terminal: tuple[str, ...] = ()
     plural: str = ""
     """The name of the view that engines with a query language show."""
 
     def __post_init__(self) -> None:
         fields = set(self.type.__struct_fields__)
-        needed = {*self.filters, *self.unique, *self.added_when_terminal}
+        needed = {*self.filters, *self.unique, *self.added_when_terminal, *self.unversioned}
+        needed |= {self.queue} if self.queue else set()
         needed |= {"state"} if self.machine else set()
         needed |= {"labels"} if self.labelled else set()
         needed |= {"version"} if self.versioned else set()
@@ -68,8 +76,14 @@ class RecordSpec(Generic[R]):
         if missing := needed - fields:
             raise ConfigurationError(f"{self.type.__name__} has no field {sorted(missing)}")
         self._check_names()
-        if self.machine and "state" not in self.filters:
+        if (self.machine or self.queue) and "state" not in self.filters:
             raise ConfigurationError(f"store {self.name}: filters must hold 'state'")
+
+    @property
+    def indexed(self) -> tuple[str, ...]:
+        """The fields that are columns of the store's table."""
+        queued = (self.queue,) if self.queue else ()
+        return tuple(dict.fromkeys((*self.filters, *self.unique, *queued)))
 
     def _check_names(self) -> None:
         """Names become those of tables, views, indexes and files' buckets, on every engine."""
@@ -83,12 +97,12 @@ class RecordSpec(Generic[R]):
             raise ConfigurationError(
                 f"store {self.name!r}: must not end in {', '.join(_SUFFIXES)}, or be its own plural"
             )
-        indexed = [name.lower() for name in dict.fromkeys(self.filters + self.unique)]
-        clash = _RESERVED.intersection(indexed) or len(indexed) != len(set(indexed))
-        if clash:
+        reserved = _RESERVED | ({QUEUE} if self.queue else set())
+        indexed = [name.lower() for name in self.indexed]
+        if reserved.intersection(indexed) or len(indexed) != len(set(indexed)):
             raise ConfigurationError(
                 f"store {self.name!r}: filters and unique fields must differ by more than case, and"
-                f" not be called {', '.join(sorted(_RESERVED))}"
+                f" not be called {', '.join(sorted(reserved))}"
             )
         for state in self.machine.states if self.machine else ():
             check_text(f"store {self.name}: state", state, MAX_ID)
@@ -126,16 +140,24 @@ class StoreLayout(msgspec.Struct, frozen=True, kw_only=True):
         return [(table.name, table.key, table.columns, table.indexes) for table in self.tables]
 
     def merged(self, other: StoreLayout) -> StoreLayout:
-        """The same tables with the states of both. What one of them holds to be live is live: its
-        records must not go as if they were done."""
+        """The same tables with the states of both, and a view that shows the fields of both. What
+        one of them holds to be live is live: its records must not go as if they were done."""
         live = {s for each in (self, other) for s in each.states if s not in each.terminal}
         states = tuple(dict.fromkeys(self.states + other.states))
         terminal = tuple(state for state in states if state not in live)
-        return msgspec.structs.replace(self, states=states, terminal=terminal)
+        record = _with_view(self.record, other.record.view)
+        return msgspec.structs.replace(self, states=states, terminal=terminal, record=record)
 
     def counter(self, state: str | None) -> str:
         """The name of the counter of records in a state."""
         return f"{self.name} {state or ''}"
+
+
+def _with_view(table: Table, other: View | None) -> Table:
+    if table.view is None or other is None or set(other.fields) <= set(table.view.fields):
+        return table
+    shown = tuple(dict.fromkeys(table.view.fields + other.fields))
+    return replace(table, view=View(table.view.name, shown))
 
 
 def layout_of(spec: RecordSpec[Any]) -> StoreLayout:
@@ -159,13 +181,17 @@ def layout_of(spec: RecordSpec[Any]) -> StoreLayout:
 
 
 def _record_table(spec: RecordSpec[Any]) -> Table:
-    names = dict.fromkeys(spec.filters + spec.unique)
-    columns = tuple(_column(spec.type, name) for name in names)
+    columns = tuple(_column(spec.type, name) for name in spec.indexed)
     indexes = [
         Index("created", ("created_at", "id")),
         Index("modified", ("modified_at", "id")),
         *(Index(name, (name, "created_at", "id")) for name in spec.filters),
     ]
+    if spec.queue:
+        column = next(column for column in columns if column.name == spec.queue)
+        if column.type != "integer" or column.optional or column.time:
+            raise ConfigurationError(f"store {spec.name}: queue {spec.queue!r} must be an int")
+        indexes.append(Index(QUEUE, ("state", spec.queue, "created_at", "id")))
     if spec.unique:
         indexes.append(Index("unique", spec.unique, unique=True))
     view = View(spec.plural or f"{spec.name}s", spec.type.__struct_fields__)

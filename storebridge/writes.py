@@ -22,6 +22,7 @@ from storebridge.errors import (
 )
 from storebridge.events import CREATED, DELETED, STATE, UPDATED, encode_event
 from storebridge.limits import check_id
+from storebridge.owner import Owner
 from storebridge.record import Codec, Record
 from storebridge.spec import Columns, RecordSpec, StoreLayout, check_labels, label_entry
 from storebridge.transaction import Unit
@@ -37,10 +38,14 @@ class Expect:
     states: Collection[str] | None = None
     not_states: Collection[str] | None = None
     revision: int | None = None
+    owner: Owner | None = None
+    """The process that must hold it: one that has lost it meanwhile learns so."""
 
     def __post_init__(self) -> None:
         if self.revision is not None and type(self.revision) is not int:
             raise InvalidRecordError(f"expected revision: a whole number, not {self.revision!r}")
+        if self.owner is not None and not isinstance(self.owner, Owner):
+            raise InvalidRecordError(f"expected owner: an Owner, not {self.owner!r}")
         for states in (self.states, self.not_states):
             if states is not None and type(states) is not tuple:
                 _check_collection(states)
@@ -54,6 +59,8 @@ class Expect:
             return f"is {state}, not {' or '.join(self.states)}"
         if self.not_states is not None and state in self.not_states:
             return f"is {state}"
+        if self.owner is not None and (holder := getattr(record, "owner", None)) != self.owner:
+            return f"is held by {holder or 'nobody'}, not by {self.owner}"
         return None
 
 
@@ -79,6 +86,7 @@ class Writer(Generic[R]):
         self._followers = {state: frozenset(after) for state, after in _transitions(spec).items()}
         self._counters = {state: layout.counter(state) for state in (None, *layout.states)}
         self._noun = spec.name
+        self._unversioned = frozenset(spec.unversioned)
         self._has_message = "message" in spec.type.__struct_fields__
 
     def create(self, unit: Unit, record: R) -> R:
@@ -184,7 +192,7 @@ class Writer(Generic[R]):
         changes: Mapping[str, Any],
     ) -> R:
         old_labels = _labels(record) if self._label is not None else {}
-        if self._version is not None:
+        if self._version is not None and self._makes_version(changes):
             self._keep_version(unit, record, body)
         for name, value in changes.items():
             setattr(record, name, value)
@@ -199,6 +207,18 @@ class Writer(Generic[R]):
         if self._label is not None and "labels" in changes:
             self._replace_labels(unit, record, old_labels)
         return record
+
+    def renew(self, unit: Unit, record_id: str, owner: Owner, until: datetime) -> R:
+        record: Any
+        record, body, values = self._read_for_writing(unit, record_id)
+        self._check_expected(record, Expect(owner=owner))
+        self._check_not_final(record, {"lease_until": until})
+        record.lease_until = until
+        unit.replace(self._table, (record_id,), values, body, values, self._codec.encode(record))
+        return record  # type: ignore[no-any-return]
+
+    def _makes_version(self, changes: Mapping[str, Any]) -> bool:
+        return not changes or not self._unversioned.issuperset(changes)
 
     def delete(self, unit: Unit, record_id: str, expect: Expect | None) -> None:
         record, body, values = self._read_for_writing(unit, record_id)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from storebridge.testing.harness import BackendHarness
 from storebridge.testing.stores.badinput import BadInputTests
+from storebridge.testing.stores.claiming import ClaimTests
 from storebridge.testing.stores.eventing import EventTests
 from storebridge.testing.stores.finding import FindTests
 from storebridge.testing.stores.keyvalues_suite import KeyValueSuite
@@ -16,6 +17,7 @@ from storebridge.testing.stores.opening import OpeningStoreTests
 from storebridge.testing.stores.reading import ReadingTests
 from storebridge.testing.stores.records import RecordTests
 from storebridge.testing.stores.recounting import RecountTests
+from storebridge.testing.stores.recovery import RecoveryTests
 from storebridge.testing.stores.together import TogetherTests
 from storebridge.testing.stores.transactions import StoreTransactionTests
 from storebridge.testing.stores.transferring import TransferTests
@@ -34,6 +36,8 @@ class StoreConformance(
     RecordVersionTests,
     RecountTests,
     OpeningStoreTests,
+    RecoveryTests,
+    ClaimTests,
     TogetherTests,
     TransferTests,
     StoreMachineTests,
