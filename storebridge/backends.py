@@ -36,8 +36,16 @@ BUILTIN = {
     "lmdb": Builtin("storebridge_lmdb", "lmdb", ("lmdb",), (".lmdb", ".mdb")),
     "bolt": Builtin("storebridge_bolt", None, ("bolt",), (".bolt", ".boltdb")),
     "tinydb": Builtin("storebridge_tinydb", None, ("tinydb",), (".json",)),
+    "sqlalchemy": Builtin(
+        "storebridge_sqlalchemy",
+        "postgres",
+        ("postgresql+psycopg", "postgresql", "sqlite+pysqlite"),
+        (),
+    ),
     "memory": Builtin("storebridge_memory", None, ("memory",), ()),
 }
+SERVERS = ("postgresql+psycopg", "postgresql")
+"""Schemes whose URLs name a server, not a file."""
 
 
 def backend_named(name: str) -> Backend:
@@ -45,13 +53,15 @@ def backend_named(name: str) -> Backend:
 
     UnknownBackendError lists the names there are; BackendUnavailableError says what to install.
     """
-    builtin = BUILTIN.get(name)
-    if builtin is not None:
-        return _import(name, builtin)
+    for builtin_name, builtin in BUILTIN.items():
+        if name == builtin_name or name in builtin.schemes:
+            return _import(builtin_name, builtin)
     for backend in _third_party():
         if name == backend.name or name in backend.schemes:
             return backend
     known = ", ".join([*BUILTIN, *(backend.name for backend in _third_party())])
+    if "sql" in name:
+        known += "; of SQLAlchemy's databases postgresql+psycopg and sqlite+pysqlite"
     raise UnknownBackendError(f"no backend is called {name!r}; there are: {known}")
 
 
@@ -70,8 +80,6 @@ def _import(name: str, builtin: Builtin) -> Backend:
 def unavailable(name: str, error: ImportError) -> BackendUnavailableError:
     """What to say where a backend, or the engine that it imports when it opens, is missing."""
     builtin = BUILTIN.get(name)
-    if builtin and not builtin.extra and error.name == builtin.module:
-        return BackendUnavailableError(f"the {name} backend is not part of this release")
     how = f"pip install 'storebridge[{builtin.extra}]'" if builtin and builtin.extra else str(error)
     return BackendUnavailableError(f"the {name} backend is not installed: {how}")
 

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, unquote
 
 from storebridge.backends import (
     BUILTIN,
+    SERVERS,
     backend_named,
     name_by_suffix,
     name_of_existing,
@@ -19,14 +20,14 @@ from storebridge.driver import Backend, Durability, Options
 from storebridge.errors import ConfigurationError
 
 _scheme = re.compile(r"([a-z][a-z0-9+.-]+):")
-# Up to the last @ before the query: a password may hold an @ or / that should have been escaped.
-_password = re.compile(r"(//[^/@:]*):[^?]*@")
+# Up to the last @ before the query: a password may hold an @, / or ? that should have been escaped.
+_password = re.compile(r"(//[^/@:]*):(?:[^?]*|[^/]*)@")
 _password_option = re.compile(r"(?i)([?&][^=&]*pass[^=&]*=)[^&]*")
 _bare_query = re.compile(r"\?(?=[a-z_]+=)")
 OPTIONS = ("durability", "lock_timeout", "mode", "read_only")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Location:
     """A parsed location. `text` is fit for logs: it holds no password."""
 
@@ -39,6 +40,9 @@ class Location:
     def path(self) -> Path | None:
         """The file or folder, where the backend has one."""
         return Path(self.target) if self.target.startswith("/") else None
+
+    def __repr__(self) -> str:
+        return f"<Location {self.text}>"
 
 
 def hide_password(text: str) -> str:
@@ -72,12 +76,12 @@ def parse_location(
         address, query = [*_bare_query.split(text, maxsplit=1), ""][:2]
         target = _absolute(address)
         name = _name_of(Path(target), default_type)
-    if default_type is not None and default_type != name:
+    backend = backend_named(name)
+    if default_type not in (None, name, backend.name):
         known = "the location" if scheme else "the existing file"
         raise ConfigurationError(
             f"{type_source} is {default_type!r}, but {known} {hide_password(text)} is {name!r}"
         )
-    backend = backend_named(name)
     given = dict(defaults or {}) | _query(query, text)
     return Location(backend, target, _options(backend, given), hide_password(text))
 
@@ -101,10 +105,14 @@ def _name_of(path: Path, default_type: str | None) -> str:
 def _target(scheme: str, address: str, text: str) -> str:
     if scheme == "memory":
         return address.lstrip("/")
-    if scheme not in BUILTIN and "//" in address and not address.startswith("///"):
+    if scheme in SERVERS and not address.startswith("//"):
+        raise ConfigurationError(f"{hide_password(text)}: write {scheme}://user@host/database")
+    if scheme in SERVERS or (
+        scheme not in BUILTIN and "//" in address and not address.startswith("///")
+    ):
         return f"{scheme}:{address}"  # a server's URL
     if address.startswith("///"):
-        path = address[2:]
+        path = "/" + address.lstrip("/")  # with four, as SQLAlchemy writes it, too
     elif address.startswith("//"):
         raise ConfigurationError(
             f"{hide_password(text)}: write {scheme}:///absolute/path or {scheme}:relative/path"

@@ -9,6 +9,9 @@ from typing import TypeVar
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.postgres_server import own_postgresql as own_postgresql
+from tests.postgres_server import postgresql as postgresql
+
 # The same draws on every machine, so that what fails can be repeated, and nothing that depends on
 # how busy the machine is.
 settings.register_profile(

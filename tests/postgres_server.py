@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic, sleep
+from typing import Any
 
 import psycopg
 import pytest
@@ -62,7 +63,7 @@ class Database:
         with self.connect() as connection:
             query = "SELECT nspname FROM pg_namespace WHERE starts_with(nspname, %s)"
             for (schema,) in connection.execute(query, [f"t{self._run}_"]).fetchall():
-                connection.execute(f'DROP SCHEMA "{schema}" CASCADE')  # type: ignore[arg-type]
+                connection.execute(f'DROP SCHEMA "{schema}" CASCADE')
 
 
 class Server(Database):
@@ -73,10 +74,10 @@ class Server(Database):
         self.port = _free_port()
         self._settings = _SETTINGS | {"fsync": "on" if durable else "off"} | settings
         self._process: subprocess.Popen[bytes] | None = None
-        self._initdb()
         super().__init__(f"postgresql+psycopg://{_USER}@127.0.0.1:{self.port}/postgres")
 
-    def _initdb(self) -> None:
+    def make(self) -> None:
+        """Make the cluster."""
         os.chmod(self.folder, 0o755)
         for name in ("data", "socket"):
             (self.folder / name).mkdir(mode=0o700)
@@ -115,7 +116,7 @@ class Server(Database):
                 stdin=subprocess.DEVNULL,
                 cwd="/",
                 start_new_session=True,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - no other threads yet
+                preexec_fn=_die_with_parent,
                 **_unprivileged(),
             )
         give_up = monotonic() + _READY_WITHIN
@@ -143,17 +144,17 @@ class Server(Database):
 
 def binaries() -> Path:
     """Where the server's programs are, of the newest version; FileNotFoundError if nowhere."""
-    beside = [path for name in ("initdb",) if (path := shutil.which(name))]
+    on_path = shutil.which("initdb")
     installed = sorted(
         Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[4])
     )
-    for path in (*beside, *reversed(installed)):
-        if Path(path).with_name("postgres").exists():
-            return Path(path).resolve().parent
+    for program in (*([Path(on_path)] if on_path else []), *reversed(installed)):
+        if program.resolve().with_name("postgres").exists():
+            return program.resolve().parent
     raise FileNotFoundError("no PostgreSQL server is installed")
 
 
-def _unprivileged() -> dict[str, int | list[int]]:
+def _unprivileged() -> dict[str, Any]:
     """Whom a process is to run as: the server refuses to be root."""
     if os.geteuid() != 0:
         return {}
@@ -166,7 +167,7 @@ def _unprivileged() -> dict[str, int | list[int]]:
 
 def _give_away(path: Path) -> None:
     if whom := _unprivileged():
-        os.chown(path, whom["user"], whom["group"])  # type: ignore[arg-type]
+        os.chown(path, whom["user"], whom["group"])
 
 
 def _die_with_parent() -> None:
@@ -189,14 +190,13 @@ def own_server(*, durable: bool = False, **settings: str) -> Iterator[Server]:
         pytest.skip(f"{error}: install it, or set {URL_VARIABLE}")
     # Not in pytest's folder, which others may not enter, and with a short path for the socket.
     folder = Path(tempfile.mkdtemp(prefix="storebridge-postgresql-"))
+    server = Server(folder, durable=durable, **settings)
     try:
-        server = Server(folder, durable=durable, **settings)
+        server.make()
         server.start()
         yield server
-        server.stop()
     finally:
-        with suppress(Exception):
-            server.stop(signal.SIGQUIT)
+        server.stop(signal.SIGQUIT)  # nobody needs what it would write
         shutil.rmtree(folder, ignore_errors=True)
 
 

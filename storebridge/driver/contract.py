@@ -236,6 +236,10 @@ class Traits(NamedTuple):
     """False: the content is gone when the last opener closes."""
     readers_block: bool = False
     """True: a writer waits for open read transactions, or they for it."""
+    writers: Literal["one", "many"] = "one"
+    """many: `begin` does not wait for other processes' transactions; whoever needs what one of them
+    has locked waits then, for `lock_timeout`.
+    """
 
 
 class Driver(Protocol):

@@ -69,8 +69,9 @@ class ProcessTests(DriverTests):
         driver.close()
 
     def test_waiting_for_the_writers_lock(self, harness: BackendHarness) -> None:
-        """A writer that cannot have the lock within lock_timeout gets LOCKED, no sooner and not
-        much later, and the holder's pid is known; readers go on; a freed lock is had at once.
+        """A writer that cannot have the lock within lock_timeout (of the database, or of what the
+        holder has changed) gets LOCKED, no sooner and not much later, and the holder's pid is
+        known; readers go on; a freed lock is had at once.
         """
         harness.require_processes("many")
         driver = harness.open(options=Options(durability="off", lock_timeout=0.3))
@@ -79,8 +80,8 @@ class ProcessTests(DriverTests):
         with worker(harness, "hold") as holder:
             pid = holder.hear()
             begun = time.monotonic()
-            with refused(ErrorKind.LOCKED, driver=driver):
-                driver.begin(write=True)
+            with refused(ErrorKind.LOCKED, driver=driver), writing(driver) as transaction:
+                write_batch(transaction, 1)
             assert 0.25 <= time.monotonic() - begun < 0.3 + SLACK
             if sys.platform == "linux":
                 assert driver.holder() == pid

@@ -32,6 +32,9 @@ def test_forms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         location = parse_location(text)
         assert (location.target, location.backend.name) == (wanted, "sqlite")
         assert location.path == Path(wanted)
+    for text in (f"sqlite+pysqlite://{tmp_path}/a b.db", f"sqlite+pysqlite:///{tmp_path}/a b.db"):
+        location = parse_location(text)
+        assert (location.target, location.backend.name) == (wanted, "sqlalchemy")
     assert parse_location("memory:").path is None
     assert parse_location("memory:x").target == parse_location("memory:///x").target == "x"
 
@@ -108,6 +111,29 @@ def test_paths_are_literal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name
         open_database(Path("a\0b"))
 
 
+@pytest.mark.parametrize("address", ["//user:secret@host:5432/db", "///db", "//h1,h2/db"])
+def test_servers(address: str) -> None:
+    """A server's URL is handed on as it is, its options apart; its text has no password."""
+    location = parse_location(
+        f"postgresql+psycopg:{address}?schema=s&lock_timeout=2&sslmode=prefer"
+    )
+    assert location.target == f"postgresql+psycopg:{address}"
+    assert location.path is None
+    assert location.options.lock_timeout == 2.0
+    assert location.options.extra == {"schema": "s", "sslmode": "prefer"}
+    assert "secret" not in f"{location.text} {location!r}"
+    assert parse_location(f"postgresql:{address}", default_type="sqlalchemy").backend.name
+
+
+def test_servers_of_other_kinds() -> None:
+    """What SQLAlchemy could open is refused, until it passes the suite."""
+    for text in ("mysql+pymysql://host/db", "postgresql+asyncpg://host/db"):
+        with pytest.raises(UnknownBackendError, match=r"postgresql\+psycopg and sqlite\+pysqlite"):
+            parse_location(text)
+    with pytest.raises(ConfigurationError, match=r"postgresql://user@host/database"):
+        parse_location("postgresql:db")
+
+
 def test_unknown_backends() -> None:
     """The error lists the backends that there are."""
     with pytest.raises(UnknownBackendError, match=r"'nosuch'.*sqlite, lmdb"):
@@ -121,6 +147,7 @@ def test_unknown_backends() -> None:
         "postgresql://user:se%2Fcret@host:5432/db?sslmode=require",
         "postgresql://user:p@secret@host/db",
         "postgresql://user:p/secret@host/db",
+        "postgresql://user:p?secret@host/db",
         "postgresql://:secret@host/db",
         "postgresql://host/db?user=u&password=secret&sslmode=require",
     ],
@@ -216,7 +243,7 @@ def test_what_cannot_be_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         open_database(tmp_path)
 
 
-@pytest.mark.parametrize("backend", ["sqlite", "lmdb", "bolt"])
+@pytest.mark.parametrize("backend", ["sqlite", "lmdb", "bolt", "tinydb"])
 def test_names_that_are_too_long(tmp_path: Path, backend: str) -> None:
     """The file system's refusal is said in words."""
     with pytest.raises(ConfigurationError, match="too long"):
@@ -228,14 +255,6 @@ def test_symbolic_links_are_one_location(tmp_path: Path) -> None:
     (tmp_path / "link.db").symlink_to(tmp_path / "file.db")
     with open_database(tmp_path / "file.db") as one, open_database(tmp_path / "link.db") as other:
         assert one is other
-
-
-def test_a_backend_that_is_not_shipped_yet(tmp_path: Path) -> None:
-    """Its files are recognised, and no extra is named that there is not."""
-    (tmp_path / "x").write_text("{}")
-    for text in (str(tmp_path / "x"), f"tinydb://{tmp_path}/y"):
-        with pytest.raises(BackendUnavailableError, match=r"tinydb .* not part of this release"):
-            parse_location(text)
 
 
 def test_an_empty_json_object_is_tinydb(tmp_path: Path) -> None:

@@ -1,0 +1,177 @@
+"""Making what is missing, and marking it as ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
+
+from storebridge.driver import DriverError, ErrorKind, Table
+from storebridge_sqlalchemy import views
+from storebridge_sqlalchemy.link import Link
+from storebridge_sqlalchemy.metadata import (
+    DIALECT,
+    index_name,
+    make_index,
+    make_table,
+    optional_fields,
+    sql_name,
+)
+from storebridge_sqlalchemy.statements import Ours, qualified
+
+_FIND = """
+SELECT c.relname, c.relkind::text, i.indisunique, i.indpred IS NOT NULL,
+    array(SELECT a.attname::text FROM pg_attribute a
+          WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    LEFT JOIN pg_index i ON i.indexrelid = c.oid
+WHERE n.nspname = %s AND c.relname = ANY(%s)
+"""
+
+
+class Found(NamedTuple):
+    """A relation that is there."""
+
+    kind: str
+    """As in `pg_class`: r a table, i an index, v a view."""
+    unique: bool | None
+    partial: bool
+    columns: tuple[str, ...]
+
+
+class Place:
+    """Where the tables are: a schema, and what their names begin with."""
+
+    def __init__(self, schema: str, prefix: str, text: str) -> None:
+        self.schema = schema
+        self.prefix = prefix
+        self.text = text
+        self.ours = Ours(sa.MetaData(schema=schema), prefix)
+
+    def read_layout(self, link: Link) -> int | None:
+        """The layout that the mark says; None: there is no mark, so nothing of ours."""
+        name = qualified(self.ours.mark)
+        if link.single("SELECT to_regclass(%s)", [name])[0][0] is None:
+            return None
+        layout: int = link.single(f"SELECT layout FROM {name}")[0][0]
+        return layout
+
+    def find(self, link: Link, tables: Sequence[Table]) -> dict[str, Found]:
+        """What there is of these tables, their indexes and views, by name."""
+        names = [table.name for table in self.ours.tables]
+        for table in tables:
+            names.append(self.name(table.name))
+            names += [index_name(table, index, self.prefix) for index in table.indexes]
+            names += [self.name(table.view.name)] if table.view else []
+        rows = link.single(_FIND, [self.schema, names])
+        return {
+            name: Found(kind, unique, partial, tuple(columns))
+            for name, kind, unique, partial, columns in rows
+        }
+
+    def missing(self, link: Link, tables: Sequence[Table], layout: int) -> list[str]:
+        """The statements that bring the database to these tables and this layout; none if it is
+        there. DriverError of kind FOREIGN where somebody else's tables have our names.
+        """
+        found, marked = self.find(link, tables), self.read_layout(link)
+        self._refuse_foreign(found, tables, marked)
+        statements = []
+        if marked is None:
+            statements += [_ddl(CreateTable(table)) for table in self.ours.tables]
+            statements.append(views.create_function(self.schema, self.prefix))
+            statements.append(f"INSERT INTO {qualified(self.ours.mark)} VALUES ({layout})")
+        elif marked != layout:
+            statements.append(f"UPDATE {qualified(self.ours.mark)} SET layout = {layout}")
+        for table in tables:
+            statements += self._missing_of(table, found)
+            statements += self._stale_view(table, found, marked != layout)
+        return statements
+
+    def make(self, link: Link, tables: Sequence[Table], layout: int, durable: bool) -> None:
+        """Make what is missing, one process at a time, all of it or nothing."""
+        link.single("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE")
+        # Of the schema: two prefixes in a new one would both make it.
+        key = f"storebridge {self.schema}"
+        link.single("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [key])
+        if durable:
+            link.single("SET LOCAL synchronous_commit = on")
+        exists = "SELECT 1 FROM pg_namespace WHERE nspname = %s"
+        if not link.single(exists, [self.schema]):
+            link.single(f'CREATE SCHEMA "{self.schema}"')
+        for statement in self.missing(link, tables, layout):
+            link.single(statement)
+        link.single("COMMIT")
+
+    def index_ddl(self, table: Table, missing: set[str]) -> list[str]:
+        """The statements that make these indexes of a table."""
+        made = self._made(table)
+        return [
+            _ddl(CreateIndex(make_index(made, table, index, self.prefix)))
+            for index in table.indexes
+            if index.name in missing
+        ]
+
+    def name(self, name: str) -> str:
+        """A name of the contract as it is called here."""
+        return sql_name(name, self.prefix)
+
+    def _refuse_foreign(
+        self, found: dict[str, Found], tables: Sequence[Table], marked: int | None
+    ) -> None:
+        for name, relation in found.items():
+            if marked is None:
+                self._refuse(name)
+            key = next((t.key for t in tables if self.name(t.name) == name), None)
+            if key is not None and not {"body", *(f.name for f in key)} <= set(relation.columns):
+                self._refuse(name)
+
+    def _refuse(self, name: str) -> None:
+        raise DriverError(
+            ErrorKind.FOREIGN,
+            f"{self.text}: the schema {self.schema} has a {name} that is not one of storebridge;"
+            " choose another one with ?schema=, or other names with ?prefix=",
+        )
+
+    def _missing_of(self, table: Table, found: dict[str, Found]) -> Iterator[str]:
+        existing = found.get(self.name(table.name))
+        if existing is None:
+            yield _ddl(CreateTable(self._made(table)))
+        else:
+            for field in table.columns:
+                if field.name not in existing.columns:
+                    made = self._made(table)
+                    column = _ddl(CreateColumn(made.c[field.name]))
+                    yield f"ALTER TABLE {qualified(made)} ADD COLUMN {column}"
+        for index in table.indexes:
+            name, partial = (
+                index_name(table, index, self.prefix),
+                bool(optional_fields(table, index)),
+            )
+            there = found.get(name)
+            if there != Found("i", index.unique, partial, index.fields):
+                if there is not None:
+                    yield f'DROP INDEX "{self.schema}"."{name}"'
+                yield from self.index_ddl(table, {index.name})
+
+    def _made(self, table: Table) -> sa.Table:
+        return make_table(sa.MetaData(schema=self.schema), table, self.prefix)
+
+    def _stale_view(self, table: Table, found: dict[str, Found], upgrade: bool) -> Iterator[str]:
+        """A view that shows more than ours is of a process with a newer record version: both would
+        take turns in replacing it.
+        """
+        if table.view is None:
+            return
+        there = found.get(self.name(table.view.name))
+        shown = there.columns if there else ()
+        wanted = views.view_columns(table)
+        if there is None or not set(shown).issuperset(wanted):
+            if set(shown) - set(wanted):
+                yield f'DROP VIEW "{self.schema}"."{self.name(table.view.name)}"'
+            yield views.create_view(table, self.schema, self.prefix, shown)
+
+
+def _ddl(element: sa.schema.DDLElement | CreateColumn) -> str:
+    return " ".join(str(element.compile(dialect=DIALECT)).split())

@@ -1,0 +1,46 @@
+"""What the errors of psycopg and of the pool mean."""
+
+from __future__ import annotations
+
+import errno
+
+import psycopg
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from storebridge.driver import DriverError, ErrorKind
+
+_KINDS = {
+    "55P03": ErrorKind.LOCKED,  # lock_not_available
+    "40001": ErrorKind.CONFLICT,  # serialization_failure
+    "40P01": ErrorKind.CONFLICT,  # deadlock_detected
+    # Only where somebody else inserted the same meanwhile: otherwise it was looked for before.
+    "23505": ErrorKind.CONFLICT,  # unique_violation
+    "53100": ErrorKind.FULL,  # disk_full
+    "XX001": ErrorKind.CORRUPT,  # data_corrupted
+    "XX002": ErrorKind.CORRUPT,  # index_corrupted
+    "25006": ErrorKind.READ_ONLY,  # read_only_sql_transaction
+    "42501": ErrorKind.READ_ONLY,  # insufficient_privilege
+    "42703": ErrorKind.READ_ONLY,  # undefined_column: of a layout that nobody has made yet
+    "3D000": ErrorKind.CONFIGURATION,  # invalid_catalog_name
+}
+_CLASSES = {"28": ErrorKind.CONFIGURATION}
+"""By the first two characters: authorisation."""
+
+
+def kind(error: BaseException) -> ErrorKind | None:
+    """The kind of an error out of psycopg or of this package; None: neither."""
+    if isinstance(error, DriverError):
+        return error.kind
+    if isinstance(error, psycopg.Error):
+        state = error.sqlstate or ""
+        return _KINDS.get(state) or _CLASSES.get(state[:2], ErrorKind.OTHER)
+    if isinstance(error, PoolTimeoutError):
+        return ErrorKind.LOCKED
+    if isinstance(error, OSError):
+        return ErrorKind.FULL if error.errno == errno.ENOSPC else ErrorKind.OTHER
+    return None
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, without the hints that the server puts on lines of their own."""
+    return str(error).strip().split("\n")[0]

@@ -1,0 +1,111 @@
+"""A bounded number of connections, made when they are needed and used again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import psycopg
+from sqlalchemy import event
+from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.pool import PoolProxiedConnection, QueuePool
+
+from storebridge.driver import DriverError, ErrorKind
+from storebridge_sqlalchemy.address import Address
+from storebridge_sqlalchemy.errors import kind
+from storebridge_sqlalchemy.link import Link
+
+
+class Lease:
+    """A connection in use."""
+
+    __slots__ = ("_proxied", "link")
+
+    def __init__(self, proxied: PoolProxiedConnection) -> None:
+        self._proxied: PoolProxiedConnection | None = proxied
+        self.link = cast(Link, proxied.dbapi_connection)
+
+    def give_back(self) -> None:
+        """Let others use the connection. After `discard`: no-op."""
+        if self._proxied is not None:
+            self._proxied.close()
+
+    def discard(self) -> None:
+        """Close the connection, since nobody knows what state it is in."""
+        proxied, self._proxied = self._proxied, None
+        if proxied is not None:
+            proxied.invalidate()
+
+
+class Pool:
+    """Connections to one address. What an idle one has missed, such as a restart of the server, is
+    noticed when it is taken, without a round trip.
+    """
+
+    def __init__(self, address: Address, timeout: float, settings: Mapping[str, str]) -> None:
+        self._address = address
+        self._timeout = timeout
+        self._settings = settings
+        self._pool = QueuePool(
+            self._connect,  # type: ignore[arg-type]
+            pool_size=address.pool_size,
+            max_overflow=0,
+            timeout=timeout,
+            use_lifo=True,
+            reset_on_return=None,
+        )
+        event.listen(self._pool, "checkout", _check_fit)
+
+    def take(self) -> Lease:
+        """A connection, as soon as one is free.
+
+        DriverError of kind LOCKED if none is for too long; of any other kind where the server
+        cannot be reached or refuses.
+        """
+        try:
+            return Lease(self._pool.connect())
+        except PoolTimeoutError:
+            raise DriverError(
+                ErrorKind.LOCKED,
+                f"{self._address.text}: all {self._address.pool_size} connections were in use for"
+                f" {self._timeout:g} s; raise pool_size, or read in shorter transactions",
+            ) from None
+        except psycopg.Error as error:
+            found = kind(error) or ErrorKind.OTHER
+            said = " ".join(str(error).split())  # each host that was tried has a line
+            raise DriverError(found, f"{self._address.text}: cannot connect: {said}") from error
+
+    def ask(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """The rows of a statement on its own."""
+        lease = self.take()
+        try:
+            return lease.link.single(sql, parameters)
+        except DriverError:
+            if lease.link.lost:
+                lease.discard()
+            raise
+        finally:
+            lease.give_back()
+
+    def close(self) -> None:
+        """Close the connections that nobody uses."""
+        self._pool.dispose()
+
+    def _connect(self) -> Link:
+        connection = psycopg.connect(**self._address.connect, autocommit=True)
+        link = Link(connection)
+        try:
+            calls = ", ".join(["set_config(%s, %s, false)"] * len(self._settings))
+            link.single(
+                f"SELECT {calls}", [text for pair in self._settings.items() for text in pair]
+            )
+        except BaseException:
+            link.close()
+            raise
+        return link
+
+
+def _check_fit(link: Link, record: object, proxied: object) -> None:
+    if not link.is_fit():
+        raise DisconnectionError

@@ -1,0 +1,12 @@
+from pathlib import Path
+
+import pytest
+
+from storebridge.testing.driver_suite import BackendHarness, DriverConformance
+from storebridge.testing.store_suite import StoreConformance
+
+
+class TestSqlalchemySqlite(DriverConformance, StoreConformance):
+    @pytest.fixture
+    def harness(self, tmp_path: Path) -> BackendHarness:
+        return BackendHarness("storebridge_sqlalchemy:pysqlite", tmp_path)
