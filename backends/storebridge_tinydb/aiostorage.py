@@ -82,12 +82,13 @@ class AtomicAIOJSONStorage(AIOStorage):
         worker = ThreadPoolExecutor(1, "storebridge-tinydb")
         give_up = threading.Event()
         try:
+            await turns.give_way()
             left = deadline - time.monotonic()
             loop = asyncio.get_running_loop()
             self._snapshot = await loop.run_in_executor(worker, self._begin, file, left, give_up)
         except BaseException:
             give_up.set()
-            worker.submit(file.unlock)
+            worker.submit(file.unlock)  # where the lock was had, but nobody waited for it any more
             worker.shutdown(wait=False)
             turns.release()
             raise
@@ -130,8 +131,12 @@ class AtomicAIOJSONStorage(AIOStorage):
     def _begin(self, file: SharedFile, timeout: float, give_up: threading.Event) -> bytes | None:
         file.create(folders=True)
         file.lock(timeout, give_up)
-        content = file.read()
-        return marshal.dumps(decode(content.decode(self._encoding))) if content else None
+        try:
+            content = file.read()
+            return marshal.dumps(decode(content.decode(self._encoding))) if content else None
+        except BaseException:
+            file.unlock()
+            raise
 
     def _finish(self, file: SharedFile, snapshot: bytes | None) -> None:
         try:
@@ -175,15 +180,13 @@ class _Turns:
 
     async def acquire(self) -> None:
         await self._lock.acquire()
+
+    async def give_way(self) -> None:
         now = time.monotonic()
         if now - self._ended > _PAUSE:
             self._began = now
         elif now - self._began > _TURN:
-            try:
-                await asyncio.sleep(_PAUSE)
-            except BaseException:
-                self._lock.release()
-                raise
+            await asyncio.sleep(_PAUSE)
             self._began = time.monotonic()
 
     def release(self) -> None:

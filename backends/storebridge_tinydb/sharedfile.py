@@ -159,7 +159,7 @@ class SharedFile:
             holder, f"process {holder}"
         )
         return StoreLockedError(
-            f"{self.path}: locked by {who}; waited {timeout:g} s, try again later", holder
+            f"{self.path}: locked by {who}; waited {round(timeout, 2):g} s, try again later", holder
         )
 
     def _try_lock(self) -> bool:
