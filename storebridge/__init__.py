@@ -10,6 +10,7 @@ with open_job_store("sqlite:///var/lib/node/jobs.db") as jobs:
 
 from storebridge.canonical import from_json, to_json
 from storebridge.database import Database
+from storebridge.entries import Change
 from storebridge.errors import (
     AmbiguousIdError,
     BackendUnavailableError,
@@ -40,7 +41,8 @@ from storebridge.errors import (
 from storebridge.events import Event
 from storebridge.executions import EXECUTION, EXECUTION_STATES, Execution, ExecutionStore
 from storebridge.jobs import JOB, JOB_STATES, Job, JobStore
-from storebridge.keyvalues import Change, KeyValueStore
+from storebridge.keyvalues import KeyValueStore
+from storebridge.locks import Lock
 from storebridge.machine import StateMachine
 from storebridge.opening import open_database, open_execution_store, open_job_store
 from storebridge.owner import Owner, this_process
@@ -88,6 +90,7 @@ __all__ = [
     "KeyNotFoundError",
     "KeyValueStore",
     "LayoutVersionError",
+    "Lock",
     "NewerRecordError",
     "Owner",
     "Page",

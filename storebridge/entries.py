@@ -55,6 +55,18 @@ class BootEntry(Entry, kw_only=True, tag=1):
     """The boot in which it was written."""
 
 
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """What happened to a key: `created`, `updated`, `deleted`, `expired`, or `unreadable` for an
+    event that cannot be read. The value is not told: look what it is now."""
+
+    sequence: int
+    key: Key
+    kind: str
+    at: datetime
+    revision: int
+    """Of the entry, after the change."""
+
+
 _TYPES: dict[Lifetime, tuple[type[Entry], tuple[str, ...]]] = {
     "persistent": (Entry, ("expires_at",)),
     "boot": (BootEntry, ("expires_at", "boot")),

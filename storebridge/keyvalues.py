@@ -13,10 +13,9 @@ from collections.abc import (
     MutableMapping,
     ValuesView,
 )
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, TypeVar
 
-import msgspec
 from msgspec import Raw
 
 from storebridge.database import Database
@@ -24,6 +23,7 @@ from storebridge.driver import Position, Range, Transaction
 from storebridge.entries import (
     ABSENT,
     EXPIRED,
+    Change,
     Entry,
     EntryCodec,
     EntryReader,
@@ -44,28 +44,16 @@ from storebridge.errors import (
 from storebridge.events import Event
 from storebridge.keyspace import Key, Keyspace, begins, below
 from storebridge.keyviews import Items, Part, Values
-from storebridge.owner import boot_id
+from storebridge.locks import Lock, LockRecord, LockStore
+from storebridge.owner import Owner, boot_id
 from storebridge.store import RecordStore
-from storebridge.times import duration
+from storebridge.times import Seconds, duration
 from storebridge.typedvalues import dumps
 
 logger = logging.getLogger("storebridge")
-Seconds = float | timedelta
 T = TypeVar("T")
 _PAGE = 200
 _STEP = 500
-
-
-class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """What happened to a key: `created`, `updated`, `deleted`, `expired`, or `unreadable` for an
-    event that cannot be read. The value is not told: look what it is now."""
-
-    sequence: int
-    key: Key
-    kind: str
-    at: datetime
-    revision: int
-    """Of the entry, after the change."""
 
 
 class KeyValueStore(MutableMapping[Key, Any]):
@@ -109,6 +97,7 @@ class KeyValueStore(MutableMapping[Key, Any]):
         self._reader = EntryReader(codec, database.clock, self._boot)
         self._keys = Keyspace(header)
         self._id = self._keys.id_of
+        self._lock_store: LockStore | None = None
         if self._boot is not None and not database.read_only:
             self._purge(of_other_boots(self._boot))
 
@@ -225,8 +214,11 @@ class KeyValueStore(MutableMapping[Key, Any]):
 
     def set_if_absent(self, key: Key, value: Any, *, expires_in: Seconds | None = None) -> bool:
         """Set a key that is not there. Of any number of processes that try, one is told True."""
+        raw = Raw(dumps(value))
+        if key in self:
+            return False  # and nobody else had to wait
         return self.database.write(
-            self._write.put_if_absent, self._id(key), Raw(dumps(value)), self._until(expires_in)
+            self._write.put_if_absent, self._id(key), raw, self._until(expires_in)
         )
 
     def compare_and_set(
@@ -326,6 +318,45 @@ class KeyValueStore(MutableMapping[Key, Any]):
         if expires_in is None:
             return None
         return self.database.clock() + duration("expires_in", expires_in)
+
+    # --- locks ---
+
+    def lock(
+        self,
+        key: Key,
+        owner: Owner | None = None,
+        lease: Seconds | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> Lock:
+        """The lock of a key, which need not be set: `with store.lock("gpio-17"): …`.
+
+        It is free again when its holder gives it back or its process ends, also if it is killed.
+        Where others cannot see that, because they are on another machine, it is free when `lease`
+        (seconds) has run out. `owner`: the process that is to hold it, this one if not said, on the
+        node that is called as the machine is. `timeout`: seconds to wait for it, the database's
+        `lock_timeout` if not said; then StoreLockedError.
+        """
+        return Lock(self._locks, key, self._id(key), owner, lease, timeout)
+
+    def locks(self) -> Iterator[LockRecord]:
+        """The locks that are held, or were by who is gone since."""
+        lower, upper = self._keys.bounds_of(None)
+        for record in self._locks.held():
+            if (lower or "") <= record.id and (upper is None or record.id < upper):
+                record.key = self._keys.key_of(record.id)
+                yield record
+
+    def break_lock(self, key: Key) -> None:
+        """Free a lock whoever holds it, such as a machine that is gone for good and had no lease.
+        RecordNotFoundError if it was never taken, ConflictError if it is free."""
+        self._locks.free(self._id(key))
+
+    @property
+    def _locks(self) -> LockStore:
+        if self._lock_store is None:
+            self._lock_store = LockStore(self.database, self.name)
+        return self._lock_store
 
     # --- sections ---
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from storebridge.errors import InvalidRecordError
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+Seconds = float | timedelta
 _LONGEST = 1e11
 """Seconds, some thousand years: whatever begins now ends within the calendar."""
 
@@ -27,7 +28,7 @@ def rfc3339(time: datetime) -> str:
     return time.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
-def duration(what: str, seconds: float | timedelta) -> timedelta:
+def duration(what: str, seconds: Seconds) -> timedelta:
     """A time to come, from seconds. InvalidRecordError if it is none."""
     given = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds
     if type(given) not in (int, float) or not 0 < given < _LONGEST:

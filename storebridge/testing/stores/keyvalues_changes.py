@@ -26,7 +26,9 @@ from storebridge.testing.stores.keyvalues import KeyValueStoreTests
 class KeyValueChangeTests(KeyValueStoreTests):
     """Transactions, atomic changes, events, sections."""
 
-    def test_keys_in_transactions(self, database: Database, store: KeyValueStore, jobs: JobStore) -> None:
+    def test_keys_in_transactions(
+        self, database: Database, store: KeyValueStore, jobs: JobStore
+    ) -> None:
         """Changes take part in a transaction with those of other stores: all or none; a reader in
         it sees them, and one that is refused leaves the others as they are.
         """

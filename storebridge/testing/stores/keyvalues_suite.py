@@ -5,6 +5,7 @@ from __future__ import annotations
 from storebridge.testing.stores.keyvalues import KeyValueTests
 from storebridge.testing.stores.keyvalues_bad import BadKeyValueTests
 from storebridge.testing.stores.keyvalues_changes import KeyValueChangeTests
+from storebridge.testing.stores.keyvalues_locks import LockTests
 from storebridge.testing.stores.keyvalues_machine import KeyValueMachineTests
 from storebridge.testing.stores.keyvalues_time import KeyValueTimeTests
 from storebridge.testing.stores.keyvalues_types import KeyValueTypeTests
@@ -17,5 +18,6 @@ class KeyValueSuite(
     KeyValueTimeTests,
     KeyValueTypeTests,
     KeyValueMachineTests,
+    LockTests,
 ):
     """A dict that is stored."""

@@ -1,0 +1,273 @@
+"""Locks in a database: of all the threads, processes and machines that use it, one holds each."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from threading import get_ident
+from types import TracebackType
+from typing import Any, Self
+
+from storebridge.database import Database
+from storebridge.errors import (
+    ConflictError,
+    InvalidRecordError,
+    RecordExistsError,
+    RecordNotFoundError,
+    StorebridgeError,
+    StoreLockedError,
+    TransactionError,
+)
+from storebridge.keyspace import Key, key_of
+from storebridge.leases import LeasedStore, lease_end, standing_of
+from storebridge.machine import StateMachine
+from storebridge.owner import Owner, this_process
+from storebridge.record import Record
+from storebridge.spec import RecordSpec
+from storebridge.times import Seconds, duration
+from storebridge.writes import Expect
+
+logger = logging.getLogger("storebridge")
+FREE, HELD = "Free", "Held"
+LOCK_STATES = StateMachine({FREE: (HELD,), HELD: (HELD, FREE)})
+_SHORTEST_SLEEP, _LONGEST_SLEEP = 0.002, 0.02
+
+_held: dict[tuple[int, str, str], tuple[int, int]] = {}
+"""The locks that threads of this process took, with thread and token: one that took a lock would
+wait for itself in vain."""
+
+
+class LockRecord(Record, kw_only=True, tag=1):
+    """A lock as it is stored. It stays when it is free: so its revision counts on."""
+
+    key: Key
+    state: str = ""
+    owner: Owner | None = None
+    lease_until: datetime | None = None
+    token: int = 0
+    """The revision at which it was taken."""
+
+
+class LockStore(LeasedStore[LockRecord]):
+    """The locks of a key-value store."""
+
+    def __init__(self, database: Database, name: str) -> None:
+        super().__init__(
+            database,
+            RecordSpec(
+                name=f"{name}-lock",
+                type=LockRecord,
+                machine=LOCK_STATES,
+                filters=("state",),
+                plural=f"{name}-locks",
+            ),
+        )
+
+    def look(self, lock_id: str) -> LockRecord | None:
+        """The lock; None if it was never taken."""
+        try:
+            return self.get(lock_id)
+        except RecordNotFoundError:
+            return None
+
+    def held(self) -> Iterator[LockRecord]:
+        """The locks that somebody has taken and not given back, be he gone since or not."""
+        return self.each(state=HELD)
+
+    def free(self, lock_id: str, expect: Expect | None = None) -> None:
+        """Give a lock back, whoever holds it."""
+        self.set_state(lock_id, FREE, owner=None, lease_until=None, expect=expect)
+
+
+class Lock:
+    """A lock, made by `KeyValueStore.lock`; for one thread.
+
+    It is free again as soon as its holder gives it back, or ends in whatever way. A holder on
+    another machine cannot be seen: there it is free when its lease has run out. Waiting is asking
+    again and again at short, random intervals, in no order.
+    """
+
+    def __init__(
+        self,
+        locks: LockStore,
+        key: Key,
+        lock_id: str,
+        owner: Owner | None,
+        lease: Seconds | None,
+        timeout: float | None,
+    ) -> None:
+        self.key = key
+        self.owner = this_process(os.uname().nodename) if owner is None else owner
+        self.lease = None if lease is None else duration("lease", lease)
+        self._timeout = _checked(timeout, locks.database.location.options.lock_timeout)
+        self._locks = locks
+        self._id = lock_id
+        self._token: int | None = None
+        self._place = (id(locks.database), locks.spec.name, lock_id)
+
+    @property
+    def token(self) -> int | None:
+        """Greater than those of all who held the lock before: let a device refuse lesser ones than
+        it has seen, and one who lost the lock without noticing cannot disturb. None: not taken."""
+        return self._token
+
+    @property
+    def held(self) -> bool:
+        """Whether this still holds it, asked of the database; in a transaction true until its end.
+
+        One whose lease has run out holds it until somebody else has taken it.
+        """
+        return self._token is not None and self._is_mine(self._locks.look(self._id))
+
+    def acquire(self, timeout: float | None = None) -> int:
+        """Wait for the lock and take it; returns the token. `timeout` in seconds, 0 to ask once.
+
+        StoreLockedError, which names the holder, if it cannot be had in that time, or at once if
+        this thread has it already.
+        """
+        if self._locks.database.in_transaction:
+            raise TransactionError(
+                f"{self._name}: cannot be taken in a transaction, at whose end others would see it"
+            )
+        wait = self._timeout if timeout is None else _checked(timeout, 0)
+        if self.held:
+            raise self._taken_twice()
+        self._forget()
+        deadline = time.monotonic() + wait
+        try:
+            while (refusal := self._try()) is not None:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise refusal
+                time.sleep(min(left, random.uniform(_SHORTEST_SLEEP, _LONGEST_SLEEP)))
+        except BaseException:
+            self._give_up()
+            raise
+        assert self._token is not None
+        return self._token
+
+    def _give_up(self) -> None:
+        """An exception out of a signal handler can strike when it is taken and nobody knows yet."""
+        if self._token is not None:
+            with contextlib.suppress(StorebridgeError):
+                self.release()
+            self._forget()
+
+    def _try(self) -> StoreLockedError | None:
+        """Take it if it can be had; else say why not."""
+        refusal = self._refusal(self._locks.look(self._id))
+        if refusal is not None:
+            return refusal
+        try:
+            with self._locks.database.transaction():
+                found = self._locks.look(self._id)
+                refusal = self._refusal(found)
+                if refusal is not None:
+                    return refusal
+                self._take(found)
+        except (ConflictError, RecordExistsError):
+            self._forget()
+            return StoreLockedError(f"{self._name}: others take it all the time: try again")
+        return None
+
+    def _refusal(self, found: LockRecord | None) -> StoreLockedError | None:
+        if found is None or found.owner is None:
+            return None
+        if found.owner == self.owner and _held.get(self._place) == (get_ident(), found.token):
+            raise StoreLockedError(
+                f"{self._name}: this thread holds it already, and would wait for itself",
+                os.getpid(),
+            )
+        standing = standing_of(found, self.owner.node_id, self._locks.database.clock())
+        if standing.kind in ("free", "gone"):
+            return None
+        return StoreLockedError(f"{self._name}: is held: {standing.reason}", found.owner.pid)
+
+    def _taken_twice(self) -> StoreLockedError:
+        return StoreLockedError(f"{self._name}: would wait for itself: it has it", os.getpid())
+
+    def _take(self, found: LockRecord | None) -> None:
+        self._token = token = 1 if found is None else found.revision + 1
+        _held[self._place] = (get_ident(), token)
+        clock = self._locks.database.clock
+        holder: dict[str, Any] = {
+            "owner": self.owner,
+            "lease_until": None if self.lease is None else lease_end(clock, self.lease),
+            "token": token,
+        }
+        if found is None:
+            self._locks.create(LockRecord(id=self._id, key=key_of(self._id), state=HELD, **holder))
+        else:
+            expect = Expect(revision=found.revision)
+            self._locks.set_state(self._id, HELD, expect=expect, **holder)
+
+    def renew(self, lease: Seconds | None = None) -> None:
+        """Extend the lease from now, by as much as it was taken for, or by `lease` seconds.
+
+        ConflictError if this does not hold the lock any more.
+        """
+        given = self.lease if lease is None else duration("lease", lease)
+        if given is None:
+            raise InvalidRecordError(f"{self._name}: was taken without a lease: give one")
+        with self._locks.database.transaction():
+            self._check_mine()
+            self._locks.heartbeat(self._id, self.owner, given)
+
+    def release(self) -> None:
+        """Give it back. ConflictError if this does not hold it, or not any more."""
+        with self._locks.database.transaction():
+            found = self._check_mine()
+            self._locks.free(self._id, Expect(revision=found.revision))
+        self._forget()
+
+    def _check_mine(self) -> LockRecord:
+        found = self._locks.look(self._id)
+        if found is not None and self._is_mine(found):
+            return found
+        if self._token is None:
+            raise ConflictError(f"{self._name}: is not held by this", found)
+        by = found.owner if found is not None and found.owner is not None else "nobody"
+        self._forget()
+        raise ConflictError(f"{self._name}: was lost, and is held by {by} now", found)
+
+    def _is_mine(self, found: LockRecord | None) -> bool:
+        return found is not None and (found.owner, found.token) == (self.owner, self._token)
+
+    def _forget(self) -> None:
+        if self._token is not None and _held.get(self._place, (0, 0))[1] == self._token:
+            del _held[self._place]
+        self._token = None
+
+    @property
+    def _name(self) -> str:
+        return f"{self._locks.spec.name} {self.key!r}"
+
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            self.release()
+        except ConflictError as lost:
+            if error is None:
+                raise
+            logger.warning("%s", lost)
+
+
+def _checked(timeout: float | None, default: float) -> float:
+    if timeout is None:
+        return default
+    if type(timeout) not in (int, float) or not timeout >= 0:
+        raise InvalidRecordError(f"timeout: expected seconds, 0 or more, got {timeout!r:.60}")
+    return timeout
