@@ -100,7 +100,7 @@ def live(asked: dict[str, Any]) -> None:
     while True:
         take_step()
         time.sleep(asked.get("pause", 0))
-        if asked["reclaims"] and number % CYCLE == 0:
+        if asked.get("reclaims") and number % CYCLE == 0:
             assert isinstance(driver, Compactor)
             say("reclaiming")
             say(driver.reclaim(take_step).skipped or "reclaimed")
@@ -124,7 +124,8 @@ def come_and_go(asked: dict[str, Any]) -> None:
                         assert values_of(key, body) == values
         driver.close()
         turns += 1
-    say(turns)
+        if turns == 1:
+            say("came")
 
 
 def found(driver: Driver, name: str) -> int:
@@ -154,7 +155,7 @@ def sabotage(what: str) -> None:
     elif what == "sqlite: a copy is put in the file's place":
         from storebridge_sqlite import reclaiming
 
-        reclaiming._vacuum_by_steps = _replace_file  # type: ignore[assignment]
+        reclaiming._vacuum_by_steps = _replace_file
 
 
 def _replace_file(free: int, alone: Any, breathe: Any) -> None:
