@@ -10,6 +10,7 @@ from storebridge.testing.stores.badinput import BadInputTests
 from storebridge.testing.stores.claiming import ClaimTests
 from storebridge.testing.stores.eventing import EventTests
 from storebridge.testing.stores.finding import FindTests
+from storebridge.testing.stores.holding import OwnerTests, UnreadableTests
 from storebridge.testing.stores.keyvalues_suite import KeyValueSuite
 from storebridge.testing.stores.machine import StoreMachineTests
 from storebridge.testing.stores.mending import MendingStoreTests, RecordVersionTests
@@ -17,7 +18,8 @@ from storebridge.testing.stores.opening import OpeningStoreTests
 from storebridge.testing.stores.reading import ReadingTests
 from storebridge.testing.stores.records import RecordTests
 from storebridge.testing.stores.recounting import RecountTests
-from storebridge.testing.stores.recovery import RecoveryTests
+from storebridge.testing.stores.recoveries import RecoveredJobTests, RecoveriesTests
+from storebridge.testing.stores.recovery import RecoveryPolicyTests
 from storebridge.testing.stores.together import TogetherTests
 from storebridge.testing.stores.transactions import StoreTransactionTests
 from storebridge.testing.stores.transferring import TransferTests
@@ -36,7 +38,11 @@ class StoreConformance(
     RecordVersionTests,
     RecountTests,
     OpeningStoreTests,
-    RecoveryTests,
+    RecoveryPolicyTests,
+    RecoveredJobTests,
+    OwnerTests,
+    UnreadableTests,
+    RecoveriesTests,
     ClaimTests,
     TogetherTests,
     TransferTests,

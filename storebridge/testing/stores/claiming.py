@@ -40,10 +40,8 @@ from storebridge.testing.stores.base import (
     open_at,
 )
 from storebridge.testing.stores.finding import Steps
-from storebridge.testing.stores.holders import NODE, ended, holder, process
+from storebridge.testing.stores.holders import ELSEWHERE, LEASE, NODE, ended, holder, process
 
-LEASE = timedelta(seconds=30)
-ELSEWHERE = Owner("there", 1, "another boot", "1")
 PRIORITIES = (MIN_INTEGER, MIN_INTEGER + 1, -7, -1, 0, 1, 5, MAX_INTEGER - 1, MAX_INTEGER)
 
 

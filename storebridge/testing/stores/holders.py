@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 from storebridge import (
@@ -33,6 +34,8 @@ from storebridge.testing.stores.workers import StoreWorker, open_asked
 from storebridge.testing.workers import say, wait
 
 NODE = "here"
+LEASE = timedelta(seconds=30)
+ELSEWHERE = Owner("there", 1, "another boot", "1")
 KINDS: tuple[JobType, ...] = ("batch", "ops", "service", "daemon")
 BROKEN_OFF = 248
 
@@ -105,6 +108,21 @@ def recover_and_die(asked: dict[str, Any]) -> None:
 
     with open_asked(asked) as database:
         ExecutionStore(database).recover(decide, node_id=NODE, jobs=JobStore(database))
+
+
+def add(
+    database: Database,
+    name: str = "1",
+    type: JobType = "batch",
+    state: str = "Running",
+    owner: Owner | None = None,
+    **more: Any,
+) -> Execution:
+    """A running job and its execution, by default of a process that was killed."""
+    JobStore(database).create(Job(id=f"j{name}", type=type, state="Running"))
+    owner = ended() if owner is None else owner
+    execution = Execution(id=f"e{name}", job_id=f"j{name}", state=state, owner=owner, **more)
+    return ExecutionStore(database).create(execution)
 
 
 def break_off(database: Database, count: int = BROKEN_OFF) -> None:
