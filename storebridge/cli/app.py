@@ -18,6 +18,7 @@ from storebridge.cli.demo.command import demo
 from storebridge.cli.doctor import doctor
 from storebridge.cli.failures import report, say
 from storebridge.cli.recordcommands import executions, jobs
+from storebridge.cli.transfer import export, import_, migrate, verify
 
 SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "See it work": (demo, overview.backends),
@@ -31,6 +32,7 @@ SECTIONS: dict[str, tuple[click.Command, ...]] = {
         mending.recount,
     ),
     "Keep a copy": (backup, restore),
+    "Move and compare": (migrate, verify, export, import_),
     "What is in them": (database.tables, contents.keys, contents.get, database.shell),
     "Records": (jobs, executions),
     "Bolt files": (bolt,),

@@ -28,6 +28,8 @@ from storebridge.transfer.filling import Filling, Skipped
 from storebridge.transfer.progress import Counter, Watch, require_sound
 
 _PARTIAL = ".partial"
+_SUFFIXES = {".jsonl", ".gz", ".xz", ".zst"}
+_HEAD = b'{"storebridge":"export"'
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 Target = str | Path | BinaryIO
 
@@ -132,16 +134,25 @@ def _file_errors(path: Path) -> Iterator[None]:
 
 
 def _digest_in(path: Path, format: Format, tell: Tell) -> Digest:
-    with _opened(path, format) as content:
+    with opened(path, format) as content:
         for table in tables_of(content.layouts):
             for rows in content.pages(table):
                 tell(len(rows))
         return content.digest()
 
 
+def is_export(path: str | Path) -> bool:
+    """Whether there is a file whose name or first bytes are those of an export."""
+    try:
+        with open(path, "rb") as file:
+            return Path(path).suffix in _SUFFIXES or file.read(len(_HEAD)) == _HEAD
+    except (OSError, ValueError):
+        return False
+
+
 @contextmanager
-def _opened(source: Target, format: Format | None = None) -> Iterator[jsonlines.ExportContent]:
-    """What is in an export."""
+def opened(source: Target, format: Format | None = None) -> Iterator[jsonlines.ExportContent]:
+    """What is in an export: a file, or a stream that is not compressed."""
     if not isinstance(source, str | Path):
         yield jsonlines.ExportContent("-", source, PLAIN)
         return
@@ -175,7 +186,7 @@ def import_database(
     name = os.path.realpath(source) if isinstance(source, str | Path) else "-"
     work = places.workplace(location, "import", name, overwrite=overwrite)
     counter = Counter(None, watch)
-    with _opened(source) as content, _nothing_of_damaged(work, name, skip_quarantined) as filling:
+    with opened(source) as content, _nothing_of_damaged(work, name, skip_quarantined) as filling:
         digest = filling.fill(content, counter.begin("copy"))
         if filling.read_again(counter.begin("verify")) != digest:
             raise CorruptStoreError(f"{filling.name}: what is read is not what was written")

@@ -59,13 +59,13 @@ def migrate(
     location = location_of(target)
     if place_of(location) == place_of(source.location):
         raise ConfigurationError(f"{location.text}: a database cannot be migrated to itself")
+    name = places.spelled(source.location)
+    work = places.workplace(location, "migrate", name, overwrite=overwrite)
     counter = Counter(source, watch)
     counter.begin("check")
     require_sound(source)
     if dry_run:
-        return _dry_run(source, location, overwrite, counter, started)
-    name = places.spelled(source.location)
-    work = places.workplace(location, "migrate", name, overwrite=overwrite)
+        return _dry_run(source, location, counter, started)
     with Filling(work, "migrate", name, skip_quarantined) as filling:
         digest = _copy(source, filling, counter)
         replaced = filling.settle(location)
@@ -110,10 +110,9 @@ def _copy(source: Database, filling: Filling, counter: Counter) -> Digest:
 
 
 def _dry_run(
-    source: Database, location: Location, overwrite: bool, counter: Counter, started: float
+    source: Database, location: Location, counter: Counter, started: float
 ) -> MigrationReport:
     found = places.look(location)
-    places.workplace(location, "migrate", places.spelled(source.location), overwrite=overwrite)
     skipped: list[Skipped] = []
     digests: dict[str, TableDigest] = {}
     tell = counter.begin("copy")
