@@ -27,7 +27,7 @@ from storebridge import (
 from storebridge.check import check
 from tests.real.data import real_data
 
-BACKENDS = ("memory", "sqlite", "lmdb", "bolt")
+BACKENDS = ("memory", "sqlite", "lmdb", "bolt", "tinydb")
 BEGAN = datetime(2020, 1, 1, tzinfo=UTC)
 DOCUMENTS = (
     "brewblox/brewblox-global.redis.json",

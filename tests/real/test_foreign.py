@@ -111,7 +111,8 @@ def test_what_is_no_database(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", LIKE_TINYDB)
 def test_what_looks_like_tinydb(name: str, tmp_path: Path) -> None:
-    """A JSON object may be a TinyDB file: it is named so, with what to install, and refused."""
+    """A JSON object may be a TinyDB file: it is named so, and without our mark in it refused."""
     copy = Copy(real_data(name), tmp_path)
     assert name_of_existing(copy.path) == "tinydb"
-    assert "tinydb" in refuse(copy, str(copy.path), *REFUSED)
+    for location in (str(copy.path), f"tinydb://{copy.path}"):
+        assert "TinyDB" in refuse(copy, location, ForeignFileError)

@@ -18,7 +18,7 @@ from tests.real.data import real_data
 from tests.real.replay import HOUR, Replay
 from tests.real.trace import Trace, TraceJob, read_trace
 
-BACKENDS = ("memory", "sqlite", "lmdb", "bolt")
+BACKENDS = ("memory", "sqlite", "lmdb", "bolt", "tinydb")
 WEEK = 7 * 24 * HOUR
 JOBS = 18_239
 STEPS_OF_A_JOB = ["created", "Running", "Completed"]

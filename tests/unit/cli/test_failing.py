@@ -36,7 +36,7 @@ USAGE = [
     (("info", "x.db", "-l", "y.db"), "give LOCATION once"),
     (("demo", "--backend", "nodb"), "no backend is called 'nodb'"),
     (("info", "memory:"), "memory"),
-    (("info", "tinydb:///x.json"), "not part of this release"),
+    (("info", "tinydb:///none.json"), "no TinyDB database there yet"),
     (("info", "postgresql+psycopg://me:secret@host/db"), "postgresql"),
     (("info", "sqlite://me:secret@host/x.db"), "***"),
     (("jobs", "list", "-l", "x.db", "me:secret"), "unexpected"),

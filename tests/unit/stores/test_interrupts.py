@@ -46,7 +46,7 @@ database.close()
 """
 
 
-@pytest.mark.parametrize("backend", ["memory", "sqlite", "lmdb"])
+@pytest.mark.parametrize("backend", ["memory", "sqlite", "lmdb", "tinydb"])
 def test_writing_goes_on_after_an_interruption(backend: str, tmp_path: Path) -> None:
     """Wherever an exception out of a signal handler strikes, the next write works, nothing
     acknowledged is lost, and nothing is half done."""
