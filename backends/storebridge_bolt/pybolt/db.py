@@ -132,6 +132,7 @@ class DB:
         return _State(meta, self._map_pages(meta, self._file.map()))
 
     def _map_pages(self, meta: Meta, data: mmap.mmap) -> Pages:
+        self._maps.add(data)
         return Pages(data, meta.page_size, meta.high_water, self._cache)
 
     @property
@@ -361,6 +362,9 @@ class DB:
                     self._file.sync_data()
             finally:
                 self._file.close()
+                # A map keeps the file open, and may itself be kept, by whatever is in a cycle.
+                for data in list(self._maps):
+                    data.close()
 
     def _transactions(self) -> list[Tx]:
         refs = [ref for _, ref in list(self._readers.values())]

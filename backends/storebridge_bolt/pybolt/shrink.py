@@ -114,10 +114,15 @@ def _find(tx: Tx, path: tuple[bytes, ...]) -> Bucket | None:
 
 
 def _settle(db: DB, between: Callable[[], object]) -> None:
-    """Have the pages that the last commits freed available, and the file cut short. A commit later
-    they are, with `relaxed` two.
+    """Have the pages that the last commits freed available (a commit later they are, with `relaxed`
+    two) and the file cut short, until both meta pages name a state that ends where the file does.
     """
-    for _ in range(2):
+    commits, shorter = 0, True
+    while commits < 2 or shorter:
         with db.update() as tx:
             tx._trims = True
+            before = tx.size
+        commits += 1
         between()
+        with db.view() as tx:
+            shorter = tx.size < before
