@@ -167,39 +167,49 @@ async def _to_the_end(worker: ThreadPoolExecutor, function: Callable[[], Result]
 
 
 class _Turns:
-    """Who on this event loop may wait for a file's lock: one at a time, in the order of coming.
+    """Who on this event loop may wait for a file's lock: one at a time, in the order of coming."""
 
-    The lock is free for so short a time between two of them that other processes would hardly ever
-    find it so. Hence, after so long a time in a row, it is left free until each has looked once.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, path: str) -> None:
         self.loop = loop  # so that no later loop has its id
+        self._path = path
         self._lock = asyncio.Lock()
-        self._began = self._ended = 0.0
+        self._began = 0.0
 
     async def acquire(self) -> None:
         await self._lock.acquire()
 
     async def give_way(self) -> None:
+        """Leave the file's lock free after a long row of blocks.
+
+        Between two of them it is free for so short a time that other processes would hardly ever
+        find it so. Now it is until each of them has looked once.
+        """
         now = time.monotonic()
-        if now - self._ended > _PAUSE:
-            self._began = now
-        elif now - self._began > _TURN:
+        began, ended = _rows.get(self._path, (now, now))
+        if now - ended > _PAUSE:
+            began = now
+        elif now - began > _TURN:
             await asyncio.sleep(_PAUSE)
-            self._began = time.monotonic()
+            began = time.monotonic()
+        self._began = began
 
     def release(self) -> None:
-        self._ended = time.monotonic()
+        now = time.monotonic()
+        for path, (_, ended) in list(_rows.items()):
+            if now - ended > _PAUSE:
+                _rows.pop(path, None)
+        _rows[self._path] = self._began, now
         self._lock.release()
 
 
 _all_turns: WeakValueDictionary[tuple[int, str], _Turns] = WeakValueDictionary()
+_rows: dict[str, tuple[float, float]] = {}
+"""When the present row of blocks on a file began, and when its last one ended."""
 
 
-def _turns_at(path: Path) -> _Turns:
-    loop = asyncio.get_running_loop()
-    return _all_turns.setdefault((id(loop), os.path.realpath(path)), _Turns(loop))
+def _turns_at(file: Path) -> _Turns:
+    loop, path = asyncio.get_running_loop(), os.path.realpath(file)
+    return _all_turns.setdefault((id(loop), path), _Turns(loop, path))
 
 
 class _Block(NamedTuple):

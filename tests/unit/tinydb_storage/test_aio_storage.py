@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -18,7 +19,7 @@ from aiotinydb.database import AIOTinyDB
 from aiotinydb.exceptions import DatabaseNotReady, NotOverridableError
 from storebridge_tinydb import aiostorage
 from storebridge_tinydb.aiostorage import AtomicAIOJSONStorage
-from storebridge_tinydb.sharedfile import SharedFile
+from storebridge_tinydb.sharedfile import LONGEST_POLL, SharedFile
 from tinydb import TinyDB, where
 
 from storebridge.errors import StoreLockedError
@@ -430,35 +431,34 @@ def test_waiting_for_too_long(tmp_path: Path, start: Start) -> None:
     run(main)
 
 
-def test_a_busy_process_gives_way(tmp_path: Path) -> None:
-    """Between blocks that follow one another at once, whoever else waits finds the lock free."""
+def test_a_busy_process_gives_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between blocks that follow one another at once, the lock is free for so long that whoever
+    else waits looks at least once.
+    """
     path = tmp_path / "db.json"
-    path.touch()
-    begun, done = threading.Event(), threading.Event()
+    lock, unlock = SharedFile.lock, SharedFile.unlock
+    moments: list[float] = []
 
-    def other() -> None:
-        file = SharedFile(path)
-        begun.wait()
-        file.lock(60)
-        done.set()
-        file.unlock()
+    def noting_lock(*arguments: Any) -> None:
+        moments.append(time.monotonic())
+        lock(*arguments)
 
-    async def main() -> int:
-        blocks = 0
-        while not done.is_set():
+    def noting_unlock(file: SharedFile) -> None:
+        unlock(file)
+        moments.append(time.monotonic())
+
+    monkeypatch.setattr(SharedFile, "lock", noting_lock)
+    monkeypatch.setattr(SharedFile, "unlock", noting_unlock)
+
+    async def main() -> None:
+        for _ in range(4):
             async with ours(path):
-                begun.set()
-                blocks += 1
-                await asyncio.sleep(0.1)
-        return blocks
+                await asyncio.sleep(0.03)
 
-    thread = threading.Thread(target=other)
-    thread.start()
-    try:
-        assert asyncio.run(main()) <= 5
-    finally:
-        done.set()
-        thread.join()
+    run(main)
+    released, next_tries = moments[1:-1:2], moments[2::2]
+    for before, after in zip(released, next_tries, strict=True):
+        assert after - before >= LONGEST_POLL
 
 
 def test_a_failure_at_the_end_frees_the_lock(tmp_path: Path) -> None:
