@@ -12,7 +12,16 @@ from typing import Any
 
 import pytest
 
-from storebridge import Execution, ExecutionStore, Job, JobStore, open_database
+from storebridge import (
+    Execution,
+    ExecutionStore,
+    Job,
+    JobStore,
+    Owner,
+    open_database,
+    this_process,
+    to_json,
+)
 from storebridge.backends import BUILTIN
 from storebridge.cli.overview import describe
 
@@ -66,6 +75,7 @@ def _check_the_kill(result: dict[str, Any]) -> None:
     (pid,) = result["restart"]["stopped_uncleanly"]
     assert all(f"process {pid}" in orphan["message"] for orphan in orphans)
     again = [orphan for orphan in orphans if orphan["next_id"]]
+    assert all(orphan["action"] == ("requeue" if orphan in again else "fail") for orphan in orphans)
     assert result["executions"] == result["jobs"] + len(again)
     # Sensible means: not what says that it must not run twice.
     assert [orphan["job"] for orphan in orphans if not orphan["next_id"]] == ["long: pay once"]
@@ -171,33 +181,47 @@ def test_node_on_two_databases(tmp_path: Path) -> None:
 
 
 def test_what_a_kill_leaves_between_two_databases() -> None:
-    """The service goes by the execution where a job and its execution disagree."""
+    """The service goes by the execution where a job and its execution disagree, and leaves alone
+    what a living process has claimed.
+    """
     service = _example("node/service")
-    with open_database("memory:between") as database:
-        jobs, executions = JobStore(database), ExecutionStore(database)
-        made = {name: jobs.create(Job(name=name, state="Running")) for name in _LEFT}
+    with (
+        open_database("memory:between-jobs") as job_database,
+        open_database("memory:between-executions") as execution_database,
+    ):
+        jobs, executions = JobStore(job_database), ExecutionStore(execution_database)
+        gone = Owner("pi4", 1, "an earlier boot", "1")
         for name, states in _LEFT.items():
-            for message in states:
-                state = "Completed" if message == "exit code 0" else "Failed"
-                attempt = executions.create(Execution(job_id=made[name].id, state="Running"))
-                executions.set_state(attempt.id, state, message=message)
+            owner = this_process("pi4") if name == "somebody's" else gone
+            spec = to_json({"rerun": name != "not twice"})
+            job = Job(id=name, name=name, state="Running", spec=spec, owner=owner)
+            jobs.create(job)
+            for state in states:
+                made = Execution(job_id=name, state=state, message=state.lower(), owner=owner)
+                executions.create(made)
         said: list[tuple[str, str, str]] = []
         service.Node(jobs, executions, "pi4", say=lambda *line: said.append(line)).recover()
-        found = {name: jobs.get(job.id).state for name, job in made.items()}
+        found = {name: jobs.get(name).state for name in _LEFT}
+        (waiting,) = executions.find(state="Created")
     assert found == {
         "never begun": "Pending",
         "done": "Completed",
         "broken off": "Pending",
         "failed": "Failed",
         "kills its node": "Failed",
+        "not twice": "Failed",
+        "somebody's": "Running",
     }
-    assert said[-1] == ("ready", "pi4", "2 jobs to run")
+    assert waiting.job_id == "broken off"
+    assert said[-1] == ("ready", "pi4", "3 jobs to run")
 
 
 _LEFT = {
     "never begun": [],
-    "done": ["exit code 0"],
-    "broken off": ["owner is gone: process 1 was killed"],
-    "failed": ["exit code 1"],
-    "kills its node": ["owner is gone: process 1 was killed"] * 3,
+    "done": ["Completed"],
+    "broken off": ["Running"],
+    "failed": ["Failed"],
+    "kills its node": ["Failed", "Failed", "Running"],
+    "not twice": ["Running"],
+    "somebody's": [],
 }

@@ -3,8 +3,8 @@
     JOB_STORE_PATH=node.db EXECUTION_STORE_PATH=node.db NODE_ID=pi4 python service.py
 
 Where the records live is up to these variables alone; `NODE_SLOTS` says how many commands run at
-once. It runs until SIGTERM, and can be killed at any moment: the next start fails the executions
-whose owner is gone, and tries their jobs again. A job's spec says what to run:
+once. It runs until SIGTERM, and can be killed at any moment: the next start recovers the executions
+whose owner is gone. Several can share the stores. A job's spec says what to run:
 
     {"command": ["sort", "words.txt"], "timeout": 60, "rerun": true}
 
@@ -24,12 +24,12 @@ from contextlib import AbstractContextManager, nullcontext
 
 from storebridge import (
     JOB_STATES,
-    ConflictError,
     Execution,
     ExecutionStore,
     Expect,
     Job,
     JobStore,
+    RecoveryAction,
     from_json,
     open_execution_store,
     open_job_store,
@@ -76,40 +76,42 @@ class Node:
             self.say("unclean", str(pid), "ended without closing")
         for report in {r.store: r for s in self._stores() for r in s.database.recounted}.values():
             self.say("recount", report.store, f"{sum(map(abs, report.drift.values()))} off")
-        for orphan in self.executions.orphans(self.node_id):
-            assert orphan.owner is not None
-            reason = f"owner is gone: process {orphan.owner.pid} was killed"
-            self.executions.set_state(orphan.id, "Failed", message=reason)
-            self.say("orphan", orphan.id, reason)
+        recovery = self.executions.recover(self._what_next, node_id=self.node_id, jobs=self.jobs)
+        for found in recovery.failed + recovery.requeued:
+            self.say("orphan", found.id, found.reason)
+            if found.next_id:
+                self.say("requeued", found.id, found.next_id)
+            if found.job_state == "Failed":
+                self.say("job-failed", found.job_id, found.reason)
+        for job in self.jobs.recover(node_id=self.node_id):
+            self.say("job-pending", job.id, job.message)
         for job in self.jobs.each(state="Running"):
-            self._settle(job)
+            if self.jobs.standing(job, self.node_id).kind == "gone":
+                self._settle(job)
         left = self.jobs.count(state=JOB_STATES.live)
         self.say("ready", self.node_id, f"{left} jobs to run")
 
-    def _settle(self, job: Job) -> None:
-        """A job that was running is done, or is to be tried again: its last attempt tells."""
-        attempts = list(self.executions.each(job_id=job.id))
-        last = attempts[-1] if attempts else None
-        if last is not None and last.state == "Completed":
-            self._set_job(job.id, "Completed", last.message)
-        elif last is not None and last.state == "Failed" and not self._may_try_again(job, attempts):
-            self._set_job(job.id, "Failed", last.message)
-        elif last is None or last.state == "Failed":
-            self._set_job(job.id, "Pending", "to be tried again")
+    def _what_next(self, execution: Execution, job: Job | None) -> RecoveryAction:
+        """The policy for an execution whose owner is gone: again what may run again, unless it
+        would only kill the next node too."""
+        may_run_again = job is not None and from_json(job.spec).get("rerun", True)
+        if may_run_again and self.executions.count(job_id=execution.job_id) < MAX_ATTEMPTS:
+            return RecoveryAction.REQUEUE
+        return RecoveryAction.FAIL
 
-    def _may_try_again(self, job: Job, attempts: list[Execution]) -> bool:
-        """Only what the node's end broke off, and not what would only kill the next node too."""
-        broken_off = attempts[-1].message.startswith("owner is gone")
-        return (
-            broken_off and from_json(job.spec).get("rerun", True) and len(attempts) < MAX_ATTEMPTS
-        )
+    def _settle(self, job: Job) -> None:
+        """A job whose claimer is gone is as far as its last execution says: where the stores are
+        two databases, a kill can come between them."""
+        last = next(iter(self.executions.find(job_id=job.id, descending=True, limit=1)), None)
+        if last is None or last.state == "Created":
+            self.jobs.release(job.id, message="to be tried again")
+            self.say("job-pending", job.id, "to be tried again")
+        elif last.state in ("Completed", "Failed"):
+            self.jobs.set_state(job.id, last.state, message=last.message)
+            self.say(f"job-{last.state.lower()}", job.id, last.message)
 
     def _stores(self) -> tuple[JobStore, ExecutionStore]:
         return self.jobs, self.executions
-
-    def _set_job(self, job_id: str, state: str, message: str) -> None:
-        self.jobs.set_state(job_id, state, message=message)
-        self.say(f"job-{state.lower()}", job_id, message)
 
     def _together(self) -> AbstractContextManager[object]:
         """One transaction, where both stores are in one database. Where they are not, a kill can
@@ -126,22 +128,24 @@ class Node:
             busy: set[Future[None]] = set()
             while not self.stopping.is_set():
                 free = self.slots - len(busy)
-                for job in self.jobs.find(state="Pending", limit=free) if free else ():
-                    execution = self._begin(job)
-                    if execution is not None:
-                        busy.add(pool.submit(self._run, job, execution))
+                for job in self.jobs.claim(free, owner=self.owner) if free else ():
+                    busy.add(pool.submit(self._run, job, self._begin(job)))
                 finished, busy = wait(busy, timeout=0.02)
                 for future in finished:
                     future.result()
                 if not busy:
                     self.stopping.wait(0.05)
 
-    def _begin(self, job: Job) -> Execution | None:
-        """Note that the job is taken; None if another node was quicker."""
-        earlier = self.executions.find(job_id=job.id, descending=True, limit=1).records
-        try:
-            with self._together():
-                self.jobs.set_state(job.id, "Running", expect=Expect(states={"Pending"}))
+    def _begin(self, job: Job) -> Execution:
+        """Begin the attempt that waits for it, as recovery leaves it, or a new one."""
+        with self._together():
+            self.jobs.set_state(job.id, "Running", expect=Expect(owner=self.owner))
+            waiting = self.executions.find(job_id=job.id, state="Created", limit=1).records
+            if waiting:
+                execution = self.executions.set_state(
+                    waiting[0].id, "Running", owner=self.owner, node_id=self.node_id
+                )
+            else:
                 execution = self.executions.create(
                     Execution(
                         job_id=job.id,
@@ -149,12 +153,9 @@ class Node:
                         state="Running",
                         spec=job.spec,
                         owner=self.owner,
-                        previous_id=earlier[0].id if earlier else None,
                     )
                 )
-        except ConflictError:
-            return None
-        again = f"again, after {earlier[0].id}" if earlier else ""
+        again = f"again, after {execution.previous_id}" if execution.previous_id else ""
         self.say("running", execution.id, f"{job.name} {again}")
         return execution
 

@@ -38,8 +38,8 @@ def demo(backend: str, keep: Path | None, as_json: bool) -> None:
 
     The node is the service in examples/node, a process of its own that environment variables tell
     where its stores are. It runs over 40 commands as executions, four at once. Halfway it is killed
-    with SIGKILL. Started again it recounts, fails the executions whose owner is gone, tries their
-    jobs again where that is sensible, and finishes. Then it is verified that every acknowledged
+    with SIGKILL. Started again it recounts, recovers the executions whose owner is gone (its policy
+    fails some and requeues others), and finishes. Then it is verified that every acknowledged
     change is there and that the counters equal the records; exits with 1 if not.
 
     \b
@@ -135,6 +135,7 @@ def _orphan(story: Story, executions: ExecutionStore, record_id: str) -> dict[st
         "id": execution.id,
         "job": story.jobs[execution.job_id],
         "message": execution.message,
+        "action": "requeue" if record_id in story.requeued else "fail",
         "next_id": execution.next_id,
     }
 

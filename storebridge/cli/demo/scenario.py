@@ -61,6 +61,8 @@ class Story:
     """By store: what the restart's recount found."""
     orphans: dict[str, str] = field(default_factory=dict)
     """Executions whose owner was gone: the reason they were failed with."""
+    requeued: dict[str, str] = field(default_factory=dict)
+    """Those of them that are followed by another: which."""
     seconds: float = 0.0
 
     @property
@@ -87,6 +89,8 @@ class Story:
         elif event == "orphan":
             self.acknowledged.append((subject, "Failed"))
             self.orphans[subject] = text
+        elif event == "requeued":
+            self.requeued[subject] = text
         elif event == "unclean":
             self.unclean.append(int(subject))
         elif event == "recount":

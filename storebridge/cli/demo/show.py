@@ -17,7 +17,16 @@ from storebridge.cli.demo.scenario import Said, Story
 from storebridge.location import Location
 
 Watch = Callable[[Said, Story], None]
-_NOTABLE = ("submitted", "interrupt", "restart", "unclean", "recount", "orphan", "job-failed")
+_NOTABLE = (
+    "submitted",
+    "interrupt",
+    "restart",
+    "unclean",
+    "recount",
+    "orphan",
+    "requeued",
+    "job-failed",
+)
 _TOOLS = {
     "sqlite": (
         "sqlite3 {path} 'select state, count(*) from execution group by state'",
@@ -71,6 +80,7 @@ def _sentence(said: Said, story: Story) -> str:
         "unclean": f"  found: process {subject} {text}",
         "recount": f"  recounted: counters of {subject}s {text}",
         "orphan": f"  execution {output.short(subject)}: {text}",
+        "requeued": f"    requeued: {output.short(text)} is to try it again",
         "job-failed": f"  job {output.short(subject)} is not tried again: {text}",
     }[event]
 
@@ -105,10 +115,17 @@ def summary(result: dict[str, Any]) -> None:
 def _orphans(orphans: list[dict[str, Any]]) -> None:
     if orphans:
         cells = [
-            (output.short(o["id"]), o["job"], o["message"], output.short(o["next_id"]) or "none")
+            (
+                output.short(o["id"]),
+                o["job"],
+                o["action"],
+                o["message"],
+                output.short(o["next_id"]) or "none",
+            )
             for o in orphans
         ]
-        output.print_rows(("execution", "job", "failed, because", "next attempt"), cells)
+        headers = ("execution", "job", "recovery", "because", "next attempt")
+        output.print_rows(headers, cells)
 
 
 def closing(result: dict[str, Any]) -> None:

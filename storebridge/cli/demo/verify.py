@@ -55,6 +55,8 @@ def _orphans(story: Story, executions: ExecutionStore) -> Iterator[str]:
         orphan = executions.get(record_id)
         if orphan.message != reason:
             yield f"execution {record_id}: failed as {orphan.message!r}, not {reason!r}"
+        if orphan.next_id != story.requeued.get(record_id):
+            yield f"execution {record_id}: is followed by {orphan.next_id}, which was not said"
         if orphan.next_id is not None and not _follows(executions, orphan):
             yield f"execution {record_id}: its next attempt does not name it"
     for orphan in executions.orphans(NODE_ID):
