@@ -13,12 +13,12 @@ import select
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from storebridge.driver import Compactor, Driver, Options, Transaction
-from storebridge.testing.contract.reclaiming import content_of
+from storebridge.driver import Compactor, Driver, DriverError, Options, Range, Transaction
+from storebridge.testing.contract.reclaiming import content_of, fill, thin_out
 from storebridge.testing.harness import BackendHarness, load_backend, reading, writing
 from storebridge.testing.samples import ENTRY, LAYOUT, TABLES, body_of, entry, values_of
 from storebridge.testing.workers import Worker, open_driver, say
@@ -128,6 +128,44 @@ def come_and_go(asked: dict[str, Any]) -> None:
             say("came")
 
 
+def on_a_full_disk(asked: dict[str, Any]) -> None:
+    """Reclaim while the disk below, a small one, is full to the last byte, and when it no longer
+    is; say what came of both, and whether anything had been touched where it was refused.
+    """
+    driver = open_driver(asked)
+    assert isinstance(driver, Compactor)
+    content = thin_out(driver, fill(driver))
+    folder = Path(asked["target"]).parent
+    before = driver.usage().size
+    ballast = folder.parent / "ballast"
+    _fill_up(ballast)
+    untouched = _files(folder)
+    try:
+        driver.reclaim(lambda: None)
+        said = "reclaimed"
+    except DriverError as error:
+        said = error.kind.value
+        assert _files(folder) == untouched
+    with reading(driver) as transaction:
+        assert dict(transaction.scan(ENTRY.name, Range(limit=10**6))[0]) == content
+    ballast.unlink()
+    assert driver.reclaim(lambda: None).skipped is None
+    assert driver.usage().size < before // 2
+    assert content_of(driver) == content
+    driver.close()
+    say(said)
+
+
+def _fill_up(ballast: Path) -> None:
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def found(driver: Driver, name: str) -> int:
     """How many steps of a process of this name were done; exactly what they made must be there."""
     content = content_of(driver)
@@ -166,7 +204,7 @@ def _replace_file(free: int, alone: Any, breathe: Any) -> None:
         os.replace(copy, path)
 
 
-TASKS = {"live": live, "come_and_go": come_and_go}
+TASKS = {"live": live, "come_and_go": come_and_go, "on_a_full_disk": on_a_full_disk}
 
 
 def main() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import sqlite3
+import subprocess
+import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +19,9 @@ from storebridge.testing.harness import BackendHarness
 from storebridge.testing.samples import LAYOUT, TABLES
 from tests.crash.reclaimers import Loss, Reclaimer, found, reclaimer
 
+ROOT = Path(__file__).parents[2]
+SMALL_DISK = ["unshare", "--map-root-user", "--mount"]
+MOUNTED = 'mount -t tmpfs -o size=12M none "$1" && mkdir "$1/database" && shift && exec "$@"'
 BESIDE = ("nobody", "a writer", "a reclaimer", "one who comes and goes")
 
 
@@ -130,3 +136,20 @@ def test_the_attack_finds_a_swap_under_a_writer(sabotage: str, tmp_path: Path) -
     with pytest.raises(noticed):  # noqa: PT012 - in which round is a matter of chance
         for _ in range(20):
             attack.round("a writer")
+
+
+@pytest.mark.parametrize(
+    ("backend", "said"), [("sqlite", "full"), ("lmdb", "full"), ("bolt", "reclaimed")]
+)
+def test_a_full_disk(backend: str, said: str, tmp_path: Path) -> None:
+    """Where there is no room for the work it is refused before any file is touched; bolt needs
+    none. As soon as there is room, space is given back.
+    """
+    within = (*SMALL_DISK, "sh", "-c", MOUNTED, "sh", str(tmp_path))
+    if subprocess.run([*within, "true"], capture_output=True).returncode:
+        pytest.skip("the system permits no mounts")
+    target = tmp_path / "database" / f"store.{backend}"
+    asked = {"task": "on_a_full_disk", "backend": backend, "target": str(target)}
+    command = [sys.executable, "-m", "tests.crash.reclaimers", json.dumps(asked)]
+    done = subprocess.run([*within, *command], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == f'"{said}"\n', done.stderr
