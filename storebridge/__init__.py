@@ -58,6 +58,7 @@ from storebridge.recovery import (
 )
 from storebridge.spec import RecordSpec
 from storebridge.store import RecordStore
+from storebridge.twinkeys import Twin, TwinKeyStore
 from storebridge.writes import Expect
 
 __version__ = "0.1.0"
@@ -113,6 +114,8 @@ __all__ = [
     "StoreLockedError",
     "StorebridgeError",
     "TransactionError",
+    "Twin",
+    "TwinKeyStore",
     "UnknownBackendError",
     "from_json",
     "open_database",

@@ -36,6 +36,7 @@ from storebridge.entries import (
 )
 from storebridge.errors import (
     ConfigurationError,
+    ConflictError,
     CorruptStoreError,
     InvalidRecordError,
     KeyNotFoundError,
@@ -54,6 +55,7 @@ logger = logging.getLogger("storebridge")
 T = TypeVar("T")
 _PAGE = 200
 _STEP = 500
+_ATTEMPTS = 5
 
 
 class KeyValueStore(MutableMapping[Key, Any]):
@@ -208,24 +210,20 @@ class KeyValueStore(MutableMapping[Key, Any]):
     def set(self, key: Key, value: Any, *, expires_in: Seconds | None = None) -> None:
         """Set a key. `expires_in` seconds from now, by the database's clock, it is as if it were
         not there; without, it stays, also if it was to expire before."""
-        self.database.write(
-            self._write.put, self._id(key), Raw(dumps(value)), self._until(expires_in)
-        )
+        self._do(self._write.put, self._id(key), Raw(dumps(value)), self._until(expires_in))
 
     def set_if_absent(self, key: Key, value: Any, *, expires_in: Seconds | None = None) -> bool:
         """Set a key that is not there. Of any number of processes that try, one is told True."""
         raw = Raw(dumps(value))
         if key in self:
             return False  # and nobody else had to wait
-        return self.database.write(
-            self._write.put_if_absent, self._id(key), raw, self._until(expires_in)
-        )
+        return self._do(self._write.put_if_absent, self._id(key), raw, self._until(expires_in))
 
     def compare_and_set(
         self, key: Key, old: Any, new: Any, *, expires_in: Seconds | None = None
     ) -> bool:
         """Set a key if its value is `old`, of the same types throughout; else False."""
-        return self.database.write(
+        return self._do(
             self._write.compare_and_put,
             self._id(key),
             old,
@@ -240,16 +238,16 @@ class KeyValueStore(MutableMapping[Key, Any]):
         """
         if type(by) not in (int, float):
             raise InvalidRecordError(f"by: expected a number, got {by!r:.60}")
-        return self.database.write(self._write.increment, self._id(key), by)
+        return self._do(self._write.increment, self._id(key), by)
 
     def expire(self, key: Key, expires_in: Seconds | None) -> None:
         """Let a key expire so many seconds from now; None: never. KeyNotFoundError."""
-        self.database.write(self._write.expire, self._id(key), self._until(expires_in))
+        self._do(self._write.expire, self._id(key), self._until(expires_in))
 
     def setdefault(self, key: Key, default: Any = None) -> Any:
         """The value of a key, which is set to the default if it is not there."""
         raw = Raw(dumps(default))
-        return self.database.write(self._write.put_default, self._id(key), raw, default)
+        return self._do(self._write.put_default, self._id(key), raw, default)
 
     def update(  # type: ignore[override]
         self,
@@ -266,12 +264,12 @@ class KeyValueStore(MutableMapping[Key, Any]):
                 self.set(key, value, expires_in=expires_in)
 
     def __delitem__(self, key: Key) -> None:
-        self.database.write(self._write.take, self._id(key))
+        self._do(self._write.take, self._id(key))
 
     def pop(self, key: Key, default: Any = ABSENT) -> Any:
         """Remove a key and return its value, or the default. KeyNotFoundError."""
         try:
-            return self.database.write(self._write.take, self._id(key))
+            return self._do(self._write.take, self._id(key))
         except KeyNotFoundError:
             if default is ABSENT:
                 raise
@@ -285,7 +283,7 @@ class KeyValueStore(MutableMapping[Key, Any]):
         raise KeyNotFoundError(f"{self.name} is empty")
 
     def clear(self, *, prefix: Key | None = None) -> None:
-        """Remove all keys, or those with a prefix, in one transaction."""
+        """Remove all keys, or those with a prefix, in a transaction; what cannot be read stays."""
         with self.database.transaction():
             for key in self.keys(prefix=prefix):
                 del self[key]
@@ -306,13 +304,23 @@ class KeyValueStore(MutableMapping[Key, Any]):
             more = self._count((part,)) > 0
             while more:
                 step = part._replace(after=position, limit=_STEP)
-                count, position = self.database.write(self._write.purge, step)
+                count, position = self._do(self._write.purge, step)
                 removed += count
                 more = position is not None
         return removed
 
     def _count(self, parts: Iterable[Range]) -> int:
         return self.database.read(_count, self._table, parts)
+
+    def _do(self, operation: Callable[..., T], *args: Any) -> T:
+        """Make a change; again if others were quicker, where engines let them write at once."""
+        for _ in range(_ATTEMPTS):
+            try:
+                return self.database.write(operation, *args)
+            except ConflictError:
+                if self.database.in_transaction:
+                    raise
+        return self.database.write(operation, *args)
 
     def _until(self, expires_in: Seconds | None) -> datetime | None:
         if expires_in is None:

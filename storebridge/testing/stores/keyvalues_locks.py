@@ -26,7 +26,7 @@ from storebridge.testing.harness import BackendHarness
 from storebridge.testing.stores.base import StoreTests, Ticks, assert_sound, open_at
 from storebridge.testing.stores.holders import ended, process
 from storebridge.testing.stores.keyvalues_time import Hand
-from storebridge.testing.stores.keyvalues_workers import NAME, racer
+from storebridge.testing.stores.keyvalues_workers import COUNTED, NAME, racer
 
 PROCESSES = 8
 ROUNDS = 60
@@ -232,7 +232,9 @@ class LockTests(StoreTests):
         assert list(gpio.locks()) == []
 
     def test_races_of_processes(self, harness: BackendHarness) -> None:
-        """Eight processes that want the same keys, and the same locks: one has each."""
+        """Eight processes that want the same keys, and the same locks: one has each. Counting up
+        loses none.
+        """
         race(harness, ROUNDS)
 
     def test_killing_who_holds_a_lock(self, harness: BackendHarness) -> None:
@@ -278,6 +280,7 @@ def race(harness: BackendHarness, rounds: int) -> None:
             assert sorted(number for number, _ in had) == list(range(rounds))
             won.append(dict(had))
         assert {n: store["key", n] for n in range(rounds)} == won[0]
+        assert store["count"] == PROCESSES * -(-rounds // COUNTED)
         held = {lock.key: lock.owner.pid for lock in store.locks() if lock.owner is not None}
         assert {n: held["lock", n] for n in range(rounds)} == won[1]
         for each in racers:

@@ -8,6 +8,7 @@ from storebridge.testing.stores.keyvalues_changes import KeyValueChangeTests
 from storebridge.testing.stores.keyvalues_locks import LockTests
 from storebridge.testing.stores.keyvalues_machine import KeyValueMachineTests
 from storebridge.testing.stores.keyvalues_time import KeyValueTimeTests
+from storebridge.testing.stores.keyvalues_twins import TwinKeyTests
 from storebridge.testing.stores.keyvalues_types import KeyValueTypeTests
 
 
@@ -19,5 +20,6 @@ class KeyValueSuite(
     KeyValueTypeTests,
     KeyValueMachineTests,
     LockTests,
+    TwinKeyTests,
 ):
     """A dict that is stored."""

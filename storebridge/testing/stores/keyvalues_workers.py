@@ -19,6 +19,8 @@ from storebridge.testing.stores.workers import StoreWorker, open_asked
 from storebridge.testing.workers import say, wait
 
 NAME = "races"
+COUNTED = 10
+"""Of so many rounds one counts up, too."""
 
 
 class Racer(StoreWorker):
@@ -37,11 +39,15 @@ def racer(harness: BackendHarness, task: str, **arguments: Any) -> Iterator[Race
 
 
 def race(asked: dict[str, Any]) -> None:
-    """Want each of many keys, and each of many locks, at once with others; say which were had."""
+    """Count up, and want each of many keys and each of many locks, at once with others; say which
+    were had.
+    """
     store = KeyValueStore(open_asked(asked), NAME)
     say("ready")
     wait()
     rounds = range(asked["rounds"])
+    for _ in rounds[::COUNTED]:
+        store.increment("count")
     say([n for n in rounds if store.set_if_absent(("key", n), os.getpid())])
     wait()
     say([n for n in rounds if _had(store, n)])
