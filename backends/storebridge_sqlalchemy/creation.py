@@ -8,7 +8,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
 
-from storebridge.driver import DriverError, ErrorKind, Table
+from storebridge.driver import DriverError, ErrorKind, Index, Table
 from storebridge_sqlalchemy import views
 from storebridge_sqlalchemy.link import Link
 from storebridge_sqlalchemy.metadata import (
@@ -63,7 +63,7 @@ class Place:
         names = [table.name for table in self.ours.tables]
         for table in tables:
             names.append(self.name(table.name))
-            names += [index_name(table, index, self.prefix) for index in table.indexes]
+            names += [self.index_name(table, index) for index in table.indexes]
             names += [self.name(table.view.name)] if table.view else []
         rows = link.single(_FIND, [self.schema, names])
         return {
@@ -71,23 +71,25 @@ class Place:
             for name, kind, unique, partial, columns in rows
         }
 
-    def missing(self, link: Link, tables: Sequence[Table], layout: int) -> list[str]:
-        """The statements that bring the database to these tables and this layout; none if it is
-        there. DriverError of kind FOREIGN where somebody else's tables have our names.
+    def is_made(self, link: Link, tables: Sequence[Table], layout: int) -> bool:
+        """Whether the database is at these tables and this layout."""
+        return next(self._missing(link, tables, layout), None) is None
+
+    def _missing(self, link: Link, tables: Sequence[Table], layout: int) -> Iterator[str]:
+        """The statements that bring the database to these tables and this layout. DriverError of
+        kind FOREIGN where somebody else's tables have our names.
         """
         found, marked = self.find(link, tables), self.read_layout(link)
         self._refuse_foreign(found, tables, marked)
-        statements = []
         if marked is None:
-            statements += [_ddl(CreateTable(table)) for table in self.ours.tables]
-            statements.append(views.create_function(self.schema, self.prefix))
-            statements.append(f"INSERT INTO {qualified(self.ours.mark)} VALUES ({layout})")
+            yield from (_ddl(CreateTable(table)) for table in self.ours.tables)
+            yield views.create_function(self.schema, self.prefix)
+            yield f"INSERT INTO {qualified(self.ours.mark)} VALUES ({layout})"
         elif marked != layout:
-            statements.append(f"UPDATE {qualified(self.ours.mark)} SET layout = {layout}")
+            yield f"UPDATE {qualified(self.ours.mark)} SET layout = {layout}"
         for table in tables:
-            statements += self._missing_of(table, found)
-            statements += self._stale_view(table, found, marked != layout)
-        return statements
+            yield from self._missing_of(table, found)
+            yield from self._stale_view(table, found)
 
     def make(self, link: Link, tables: Sequence[Table], layout: int, durable: bool) -> None:
         """Make what is missing, one process at a time, all of it or nothing."""
@@ -99,13 +101,13 @@ class Place:
             link.single("SET LOCAL synchronous_commit = on")
         exists = "SELECT 1 FROM pg_namespace WHERE nspname = %s"
         if not link.single(exists, [self.schema]):
-            link.single(f'CREATE SCHEMA "{self.schema}"')
-        for statement in self.missing(link, tables, layout):
-            link.single(statement)
-        link.single("COMMIT")
+            link.script(f'CREATE SCHEMA "{self.schema}"')
+        link.script("; ".join([*self._missing(link, tables, layout), "COMMIT"]))
 
     def index_ddl(self, table: Table, missing: set[str]) -> list[str]:
         """The statements that make these indexes of a table."""
+        if not missing:
+            return []
         made = self._made(table)
         return [
             _ddl(CreateIndex(make_index(made, table, index, self.prefix)))
@@ -116,6 +118,10 @@ class Place:
     def name(self, name: str) -> str:
         """A name of the contract as it is called here."""
         return sql_name(name, self.prefix)
+
+    def index_name(self, table: Table, index: Index) -> str:
+        """An index as it is called here."""
+        return index_name(table, index, self.prefix)
 
     def _refuse_foreign(
         self, found: dict[str, Found], tables: Sequence[Table], marked: int | None
@@ -144,21 +150,20 @@ class Place:
                     made = self._made(table)
                     column = _ddl(CreateColumn(made.c[field.name]))
                     yield f"ALTER TABLE {qualified(made)} ADD COLUMN {column}"
+        changed = set()
         for index in table.indexes:
-            name, partial = (
-                index_name(table, index, self.prefix),
-                bool(optional_fields(table, index)),
-            )
+            name, partial = self.index_name(table, index), bool(optional_fields(table, index))
             there = found.get(name)
             if there != Found("i", index.unique, partial, index.fields):
+                changed.add(index.name)
                 if there is not None:
                     yield f'DROP INDEX "{self.schema}"."{name}"'
-                yield from self.index_ddl(table, {index.name})
+        yield from self.index_ddl(table, changed)
 
     def _made(self, table: Table) -> sa.Table:
         return make_table(sa.MetaData(schema=self.schema), table, self.prefix)
 
-    def _stale_view(self, table: Table, found: dict[str, Found], upgrade: bool) -> Iterator[str]:
+    def _stale_view(self, table: Table, found: dict[str, Found]) -> Iterator[str]:
         """A view that shows more than ours is of a process with a newer record version: both would
         take turns in replacing it.
         """

@@ -95,7 +95,7 @@ class PostgresDriver:
             if self._options.read_only:
                 found = self.place.find(lease.link, tables)
                 absent = {t.name for t in tables if self.place.name(t.name) not in found}
-            elif self.place.missing(lease.link, tables, layout):
+            elif not self.place.is_made(lease.link, tables, layout):
                 self.place.make(lease.link, tables, layout, self._options.durability != "off")
         finally:
             if not lease.link.roll_back():

@@ -80,6 +80,16 @@ class Link:
         self._busy = False
         return rows
 
+    def script(self, sql: str) -> None:
+        """Execute statements that need neither parameters nor an answer: one round trip."""
+        self._busy = True
+        try:
+            self._ask.execute(sql)
+        except psycopg.Error as error:
+            self._busy = False
+            raise self._classified(error) from error
+        self._busy = False
+
     def begin(self, *statements: str) -> None:
         """Go over to pipeline mode, and send the statements that begin a transaction."""
         self._pipeline = self._connection.pipeline()

@@ -37,11 +37,13 @@ class BackendHarness:
     `path`: the entry point's name, or `package:object`; text, so that other processes can load
     it too. `folder`: an empty folder, pytest's `tmp_path`. `new_target`: for a backend without
     files whose databases have to be made or named: gives a new, empty one at each call.
+    `effort`: the share of the random examples to run, for an engine that takes long over each.
     """
 
     path: str
     folder: Path
     new_target: Callable[[], str] | None = None
+    effort: float = 1.0
     _numbers: Iterator[int] = field(default_factory=itertools.count, repr=False)
 
     @cached_property

@@ -26,7 +26,8 @@ def run_randomly(
         machine.__name__, (machine,), {"__init__": partialmethod(machine.__init__, harness)}
     )
     with _seeded() as seed:
-        settings = hypothesis.settings(_settings(examples), stateful_step_count=steps)
+        settings = _settings(max(1, round(examples * harness.effort)))
+        settings = hypothesis.settings(settings, stateful_step_count=steps)
         run_state_machine_as_test(hypothesis.seed(seed)(made), settings=settings)
 
 

@@ -9,4 +9,5 @@ from storebridge.testing.store_suite import StoreConformance
 class TestSqlalchemySqlite(DriverConformance, StoreConformance):
     @pytest.fixture
     def harness(self, tmp_path: Path) -> BackendHarness:
-        return BackendHarness("storebridge_sqlalchemy:pysqlite", tmp_path)
+        # What it does is what TestSqlite does.
+        return BackendHarness("storebridge_sqlalchemy:pysqlite", tmp_path, effort=0.1)
