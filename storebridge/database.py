@@ -159,7 +159,7 @@ class Database(Reading):
     def refuse_incomplete(self) -> None:
         """IncompleteStoreError if a transfer into the database has not come to its end."""
         transfer = self.read(meta.read_transfer)
-        if transfer is not None:
+        if transfer is not None and not transfer.verified:
             raise IncompleteStoreError(
                 f"{self.location.text}: no store yet: {transfer}; give the same command again, and"
                 " it goes on from there"

@@ -44,9 +44,11 @@ class Transfer(msgspec.Struct, frozen=True):
     key: tuple[str | int, ...] = ()
     """How far it has come."""
     entries: int = 0
+    verified: bool = False
+    """Whether it holds everything, and only has to be put in its place."""
 
     def __str__(self) -> str:
-        at = " ".join(map(str, (self.table, *self.key))).strip() or "its beginning"
+        at = " ".join([self.table, *map(repr, self.key)]) or "its beginning"
         return f"`storebridge {self.what}` from {self.source} is at {at} and not at its end"
 
 

@@ -28,6 +28,8 @@ from storebridge.transaction import Unit
 from storebridge.translation import translated
 
 logger = logging.getLogger("storebridge")
+INCOMING = ".incoming"
+"""Behind the name of a database: where what is to take its place is made."""
 Recount = Literal["auto", "always", "never"]
 _lock = RLock()
 _shared: dict[tuple[str, ...], tuple[Database, int]] = {}
@@ -59,6 +61,7 @@ def open_database(
     asked = _with_options(location_of(location), read_only, create)
     database = open_even_incomplete(asked, recount=recount, clock=clock)
     try:
+        _refuse_older(database)
         database.refuse_incomplete()
     except BaseException:
         database.close()
@@ -69,7 +72,8 @@ def open_database(
 def open_even_incomplete(
     location: Location, *, recount: Recount = "auto", clock: Callable[[], datetime] = times.now
 ) -> Database:
-    """As `open_database`, also where a transfer has not come to its end: to go on with it."""
+    """As `open_database`, also where a transfer has not come to its end: to go on with it; and, to
+    read it, one of an older layout."""
     key = place_of(location)
     with _lock:
         if key in _shared:
@@ -154,7 +158,7 @@ def _check_same_options(database: Database, location: Location) -> None:
         )
 
 
-def _release(key: tuple[str, str]) -> None:
+def _release(key: tuple[str, ...]) -> None:
     """Give up one use; the last one closes. Nobody can open the location anew before it is."""
     with _lock:
         if key not in _shared:
@@ -171,13 +175,30 @@ def _release(key: tuple[str, str]) -> None:
 
 
 def _open(location: Location, recount: Recount, clock: Callable[[], datetime]) -> Database:
+    _finish_replacing(location)
     driver = _open_driver(location)
     database = Database(driver, location, clock)
+    try:
+        older = _is_older(database)
+    except BaseException:
+        driver.close()
+        raise
+    if older and not database.read_only:
+        driver.close()
+        _upgrade(location)
+        driver = _open_driver(location)
+        database = Database(driver, location, clock)
     try:
         _check_layout(database)
         database._guarded(driver.create_tables, (meta.META,), meta.LAYOUT)
         database.refresh()
-        if database.read(meta.read_transfer) is None:
+        transfer = database.read(meta.read_transfer)
+        if transfer is not None and transfer.verified and not location.target.endswith(INCOMING):
+            # Killed when it was in its place already, and only the mark had to go.
+            if not database.read_only:
+                database._write_alone(meta.remove_transfer, ())
+            transfer = None
+        if transfer is None:
             _recount(database, recount)
     except BaseException:
         driver.close()
@@ -193,6 +214,37 @@ def _open_driver(location: Location) -> Driver:
         raise unavailable(location.backend.name, error) from error
     except DriverError as error:
         raise translated(error, error.kind, location.text) from error
+
+
+def _finish_replacing(location: Location) -> None:
+    """Where a process was killed between the two renames that put a database in the place of
+    another: nothing is there, and must not be made anew."""
+    path = location.path
+    if path is None or os.path.exists(path) or location.options.read_only:
+        return
+    if os.path.lexists(os.path.realpath(path) + INCOMING):
+        from storebridge.transfer.places import finish
+
+        finish(location)
+
+
+def _is_older(database: Database) -> bool:
+    layout = database._guarded(database.driver.layout)
+    return layout is not None and layout < meta.LAYOUT
+
+
+def _upgrade(location: Location) -> None:
+    from storebridge.transfer.upgrading import upgrade
+
+    upgrade(location)
+
+
+def _refuse_older(database: Database) -> None:
+    if database.read_only and _is_older(database):
+        raise LayoutVersionError(
+            f"{database.location.text}: laid out by an older storebridge: open it for writing once,"
+            " which upgrades it and keeps the old file"
+        )
 
 
 def _check_layout(database: Database) -> None:

@@ -14,6 +14,8 @@ from storebridge.driver import DriverError, Durability, ErrorKind
 
 SYNCHRONOUS = {"full": "FULL", "relaxed": "NORMAL", "off": "OFF"}
 _CACHED_STATEMENTS = 512
+_UNRECOVERED = {"SQLITE_PROTOCOL", "SQLITE_READONLY_RECOVERY", "SQLITE_READONLY_CANTINIT"}
+"""What reading a log gives whose index a killed process left half made."""
 _LARGEST_IDLE_WAL = 64 * 2**20
 """Bytes that the write-ahead log keeps on disk after a huge transaction has been folded in."""
 
@@ -97,20 +99,26 @@ def open_guest(path: Path, timeout: float, stamp: Stamp) -> Connection:
         return _Frozen(path, stamp)
     index = _side(path, "-shm")
     if _side(path, "-wal").exists() and not index.exists():
-        raise DriverError(
-            ErrorKind.CONFIGURATION,
-            f"{path}: its write-ahead log was left without an index; open it once to write, as the"
-            " user who owns it",
-        )
+        raise _needs_writer(path)
     # `readonly_shm` keeps SQLite from making the index file, should it be gone by now.
     connection = Connection(_uri(path, "mode=ro&readonly_shm=1"), timeout, stamp)
     try:
         connection.one("PRAGMA user_version")
-    except BaseException:
+    except BaseException as error:
         connection.close()
+        if getattr(error, "sqlite_errorname", "") in _UNRECOVERED:
+            raise _needs_writer(path) from error
         raise
     _remove_own_log(path)
     return connection
+
+
+def _needs_writer(path: Path) -> DriverError:
+    return DriverError(
+        ErrorKind.CONFIGURATION,
+        f"{path}: its write-ahead log was left without an index; open it once to write, as the"
+        " user who owns it",
+    )
 
 
 class _Frozen(Connection):

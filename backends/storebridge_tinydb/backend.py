@@ -49,6 +49,10 @@ class TinyBackend:
             kind = kind_of(error) or ErrorKind.CONFIGURATION
             raise DriverError(kind, f"{path}: {error.strerror or error}") from error
 
+    def files(self, target: str) -> list[Path]:
+        """The file, its journal, and where who waits for it says so."""
+        return [Path(target + end) for end in ("", "-journal", "-journal-wait", "-wait")]
+
     def shell(self, target: str) -> list[str] | None:
         """TinyDB has no shell."""
         return None

@@ -199,12 +199,21 @@ class Filling:
         is which was there before."""
         kept = None
         if self._location != location:
+            # Killed between the renames, the next opening knows by this that it may go on.
+            self._database.write(self._note_verified)
             self._database.close()
             kept = put_in_place(self._location, location)
             self._location = location
+            # Opening what is verified and in its place takes the mark away.
             self._database = open_even_incomplete(location)
-        self._database.write(self._complete)
+        else:
+            self._database.write(self._complete)
         return kept
+
+    def _note_verified(self, unit: Unit) -> None:
+        self._require_mark(unit)
+        self._mark = msgspec.structs.replace(self._mark, verified=True)
+        meta.write_transfer(unit, self._mark)
 
     def _complete(self, unit: Unit) -> None:
         self._require_mark(unit)

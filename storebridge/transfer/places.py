@@ -20,10 +20,9 @@ from storebridge.driver import Transaction
 from storebridge.driver.capabilities import Movable
 from storebridge.errors import ConfigurationError, StoreLockedError
 from storebridge.location import Location
-from storebridge.opening import is_open_here, open_even_incomplete
+from storebridge.opening import INCOMING, is_open_here, open_even_incomplete
 from storebridge.owner import Owner
 
-_BESIDE = ".incoming"
 _REPLACED = ".replaced"
 
 
@@ -36,6 +35,7 @@ class Found(NamedTuple):
     """What is in it, for people; empty: nothing."""
     openers: tuple[Owner, ...] = ()
 
+
 def spelled(location: Location) -> str:
     """A location without its options, and always in the same way."""
     if location.path is None:
@@ -43,9 +43,9 @@ def spelled(location: Location) -> str:
     return f"{location.backend.name}://{os.path.realpath(location.target)}"
 
 
-
-def look(location: Location) -> Found:
-    """What is at a location; nothing there is made or changed.
+def look(location: Location, *, is_ours: bool = False) -> Found:
+    """What is at a location; nothing there is made or changed, but for what a killed process left
+    to be recovered in a database that a transfer made and `is_ours`.
 
     ConfigurationError for one whose content would be gone as soon as it is closed.
     """
@@ -55,7 +55,7 @@ def look(location: Location) -> Found:
         return _look_into(open_even_incomplete(location), only_persistent=True)
     if not _is_there(location.path):
         return Found()
-    options = replace(location.options, read_only=True, create=False)
+    options = replace(location.options, read_only=not is_ours, create=is_ours)
     return _look_into(open_even_incomplete(replace(location, options=options)))
 
 
@@ -92,8 +92,8 @@ def workplace(location: Location, what: str, source: str, *, overwrite: bool) ->
     if location.options.read_only:
         raise ConfigurationError(f"{location.text}: read-only, so nothing can be put there")
     found = look(location)
-    aside = _beside(location)
-    begun = look(aside) if aside is not None else Found()
+    aside = beside(location)
+    begun = look(aside, is_ours=True) if aside is not None else Found()
     if aside is not None and begun.transfer is not None and (overwrite or not _is_used(found)):
         _require_same(begun.transfer, what, source, aside, overwrite=overwrite)
         return aside
@@ -129,12 +129,21 @@ def _require_same(
         )
 
 
-def _beside(location: Location) -> Location | None:
+def beside(location: Location) -> Location | None:
     """Where what is to replace a location is made; None: its backend's databases are no files."""
     if location.path is None or not isinstance(location.backend, Movable):
         return None
-    target = os.path.realpath(location.target) + _BESIDE
+    target = os.path.realpath(location.target) + INCOMING
     return replace(location, target=target, text=f"{location.backend.name}://{target}")
+
+
+def finish(location: Location) -> None:
+    """Put what was made beside a location there, where a process was killed when the old database
+    had been renamed and the new one not yet. Nothing is done where that is not what happened."""
+    made = beside(location)
+    transfer = None if made is None else look(made, is_ours=True).transfer
+    if made is not None and transfer is not None and transfer.verified:
+        put_in_place(made, location)
 
 
 def put_in_place(made: Location, location: Location) -> Path | None:

@@ -89,6 +89,7 @@ class DB:
         self._keep_freelist = keep_freelist
         self._closed: str | None = "not open yet"  # why; None while it is open
         self._failed: str | None = None
+        self._maps: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
         self._cache = PageCache(cache_bytes)
         self._freelist: Freelist | None = None  # read when a write transaction needs it
         self._durable_txid = -1  # the last state whose meta is known to be on disk
