@@ -190,6 +190,8 @@ def sabotage(what: str) -> None:
 
         Presence.is_alone = lambda self: True  # type: ignore[method-assign]
         environment._lock_alone = lambda lock: os.open(lock, os.O_RDWR)
+    elif what == "lmdb: nothing is synced":
+        os.fsync = lambda fd: None
     elif what == "sqlite: a copy is put in the file's place":
         from storebridge_sqlite import reclaiming
 

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 
-from storebridge.driver import Backend, Driver, DriverError, Options, Range
+from storebridge.driver import Backend, Compactor, Driver, DriverError, Options, Range
 from storebridge.testing.harness import load_backend
 from storebridge.testing.samples import LAYOUT, LOG, TABLES
 from tests.unit.users import become
@@ -76,6 +76,21 @@ class Actor:
             transaction.insert(LOG.name, (number,), ("w",), b'"%s"' % (b"x" * 100_000))
         transaction.commit()
         return number
+
+    def load_and_clear(self) -> str:
+        """Write much, and remove it again."""
+        assert self.driver is not None
+        last = self.fold()
+        transaction = self.driver.begin(write=True)
+        for number in range(last - 99, last + 1):
+            transaction.remove(LOG.name, (number,), ("w",))
+        transaction.commit()
+        return "cleared"
+
+    def reclaim(self) -> str | None:
+        """Give free space back; why not, if so."""
+        assert isinstance(self.driver, Compactor)
+        return self.driver.reclaim(lambda: None).skipped
 
     def load(self) -> int:
         """Write in a loop for three seconds; how often."""

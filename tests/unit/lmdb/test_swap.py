@@ -1,0 +1,261 @@
+"""A compacted copy in the data file's place: who is in its way, whose it is, and in what order it
+reaches the disk.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from storebridge_lmdb.driver import LmdbDriver
+from storebridge_lmdb.header import DATA, FRESH
+from storebridge_lmdb.presence import Presence
+
+from storebridge.driver import DriverError, ErrorKind
+from tests.unit.lmdb.support import Open, names, put
+from tests.unit.lmdb.test_processes import ENVIRONMENT, ROOT
+from tests.unit.users import OWNER, two_users
+
+Start = Callable[..., Any]
+
+
+@pytest.fixture
+def engine() -> str:
+    return "lmdb"
+
+
+def thinned(driver: LmdbDriver) -> list[str]:
+    """Fill it and remove nearly everything; what is left."""
+    for number in range(40):
+        put(driver, f"t{number:02}", bytes(20_000))
+    for number in range(38):
+        transaction = driver.begin(True)
+        transaction.remove("thing", (f"t{number:02}",), ("new",))
+        transaction.commit()
+    return ["t38", "t39"]
+
+
+def reclaim(driver: LmdbDriver) -> str | None:
+    """Why it was put off; what is left must be there in any case, and smaller if it was not."""
+    done = driver.reclaim(lambda: None)
+    assert (done.after < done.before // 2) == (done.skipped is None)
+    assert names(driver) == ["t38", "t39"]
+    return done.skipped
+
+
+HOLD = """
+import lmdb, sys
+held = lmdb.open(sys.argv[1], max_dbs=9, **({"lib_version": 0} if lmdb.__version__ >= "3" else {}))
+print("open", flush=True)
+for line in sys.stdin:
+    with held.begin() as transaction:
+        print(transaction.get(b"layout", b"", held.open_db(b"storebridge", transaction)))
+"""
+
+
+def test_another_program_has_it_open(path: Path, open_driver: Open) -> None:
+    """One that knows nothing of our locks, but LMDB's: nothing is exchanged under it."""
+    driver = open_driver()
+    thinned(driver)
+    command = [sys.executable, "-c", HOLD, str(path)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "open\n"
+        assert reclaim(driver) == "a program that is not of storebridge has it open"
+        put(driver, "t40")
+        out, _ = other.communicate("\n", timeout=30)
+        assert out == "b'1'\n"
+    transaction = driver.begin(True)
+    transaction.remove("thing", ("t40",), ("new",))
+    transaction.commit()
+    assert reclaim(driver) is None
+
+
+@two_users
+def test_a_reader_of_another_user_has_it_open(shared: Path, start: Start) -> None:
+    """One who may not register with LMDB: he is seen all the same, and named."""
+    path = shared / "db.lmdb"
+    owner = start(path, OWNER, mode=0o644)
+    assert [owner.do(word) for word in ("open", "load_and_clear")] == ["opened", "cleared"]
+    guest = start(path, OWNER + 1, read_only=True)
+    assert guest.do("open") == "opened"
+    assert owner.do("reclaim") == f"process {guest.pid} has it open"
+    assert guest.do("close") == "closed"
+    assert owner.do("reclaim") is None
+    assert owner.do("write") > 0
+
+
+@two_users
+@pytest.mark.parametrize("mode", [0o600, 0o640])
+def test_the_new_file_is_like_the_old_one(path: Path, open_driver: Open, mode: int) -> None:
+    """In owner, group and mode; also where root does it for the owner."""
+    driver = open_driver(mode=mode)
+    thinned(driver)
+    os.chown(path / DATA, OWNER, OWNER + 1)
+    before = os.stat(path / DATA)
+    assert reclaim(driver) is None
+    after = os.stat(path / DATA)
+    assert after.st_ino != before.st_ino
+    assert (after.st_uid, after.st_gid) == (OWNER, OWNER + 1)
+    assert stat.S_IMODE(after.st_mode) == mode
+    assert sorted(os.listdir(path)) == ["data.mdb", "lock.mdb", "storebridge.lock"]
+
+
+def test_what_a_killed_one_left_is_removed(path: Path, open_driver: Open) -> None:
+    """When it is opened to write, and when space is given back; but nothing of another name, and
+    nothing that somebody is writing.
+    """
+    driver = open_driver()
+    left, other = path / FRESH, path / "data.mdb-compacted"
+    thinned(driver)
+    other.write_text("mine")
+    left.write_text("half")
+    assert reclaim(driver) is None
+    assert not left.exists()
+    driver.close()
+    left.write_text("half")
+    open_driver(read_only=True).close()
+    assert left.exists()
+    with left.open() as writing:
+        fcntl.flock(writing, fcntl.LOCK_EX)
+        open_driver().close()
+        assert left.exists()
+    open_driver()
+    assert not left.exists()
+    assert other.read_text() == "mine"
+
+
+def test_who_comes_during_the_exchange_waits(path: Path, open_driver: Open, start: Start) -> None:
+    """For `lock_timeout`, and is told for whom; once it is over he gets in."""
+    open_driver().close()
+    swapper = Presence(path / DATA)
+    swapper.share(0)
+    assert swapper.is_alone()
+    refused = start(path, lock_timeout=0.2).do("open")
+    assert refused["error"] == "locked"
+    assert f"process {os.getpid()} is making it smaller; waited 0.2 s" in refused["message"]
+    patient = start(path, lock_timeout=30.0)
+    patient.begin("open")
+    copy = path / FRESH
+    shutil.copyfile(path / DATA, copy)
+    fd = os.open(copy, os.O_RDWR)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    os.replace(copy, path / DATA)
+    swapper.move(fd)
+    assert patient.answer() == "opened"
+    assert not swapper.is_alone()
+    assert swapper.others() == f"process {patient.pid}"
+    swapper.close()
+
+
+def test_a_child_of_a_fork_does_not_count(path: Path, open_driver: Open) -> None:
+    """It cannot use what it inherited, so its life is no reason to put it off."""
+    driver = open_driver()
+    thinned(driver)
+    end, to_end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(to_end)
+        os.read(end, 1)
+        os._exit(0)
+    try:
+        assert reclaim(driver) is None
+    finally:
+        os.close(end)
+        os.close(to_end)
+        assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_reader_that_stays_puts_it_off_soon(open_driver: Open) -> None:
+    """Not for as long as a writer would wait: others who read are kept waiting meanwhile."""
+    driver = open_driver(lock_timeout=60.0)
+    thinned(driver)
+    reader = driver.begin(False)
+    begun = time.monotonic()
+    assert reclaim(driver) == "a read transaction of this process is open"
+    assert time.monotonic() - begun < 10
+    reader.rollback()
+    assert reclaim(driver) is None
+
+
+def test_a_map_that_starts_small(open_driver: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where addresses are 32 bits long: it starts anew, and grows as before."""
+    from storebridge_lmdb import sizes
+
+    monkeypatch.setattr(sizes, "ROOMY", False)
+    monkeypatch.setattr(sizes, "_MIB", 2**14)
+    driver = open_driver(map_size="64M")
+    left = thinned(driver)
+    assert reclaim(driver) is None
+    for number in range(60):
+        put(driver, f"u{number:02}", bytes(20_000))
+    assert names(driver) == left + [f"u{number:02}" for number in range(60)]
+
+
+def trace(path: Path, sabotage: str = "") -> list[str]:
+    """The system calls of a process that reclaims, up to where it says so."""
+    asked = {
+        "task": "live", "backend": "lmdb", "target": str(path), "name": "a", "first": 0,
+        "reclaims": True, "durability": "full", "sabotage": sabotage,
+    }  # fmt: skip
+    log = path.with_name("calls")
+    strace = ["strace", "-f", "-y", "-o", str(log), "-e", "trace=fsync,rename,write,pwrite64"]
+    command = [*strace, sys.executable, "-m", "tests.crash.reclaimers", json.dumps(asked)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=ENVIRONMENT
+    ) as traced:
+        assert traced.stdout is not None
+        for line in traced.stdout:
+            if line == '"reclaimed"\n':
+                break
+        # strace hands what kills it on to nobody: its child ends with its pipe.
+        traced.stdout.close()
+    return log.read_text().splitlines()
+
+
+def in_order(path: Path, calls: list[str]) -> bool:
+    """Whether the copy is on the disk before it is put in place, and its name before the answer."""
+    fresh, folder = re.escape(str(path / FRESH)), re.escape(str(path))
+    moments = [
+        max(place for place, call in enumerate(calls) if re.search(rf"write.*<{fresh}>", call)),
+        *(
+            next((place for place, call in enumerate(calls) if re.search(wanted, call)), -1)
+            for wanted in (
+                rf"fsync\(\d+<{fresh}>\) += 0",
+                rf'rename\("{fresh}",.*= 0',
+                rf"fsync\(\d+<{folder}>\) += 0",
+                r'write\(1<.*reclaimed\\"\\n',
+            )
+        ),
+    ]
+    return moments == sorted(moments)
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_the_copy_is_on_the_disk_before_it_counts(tmp_path: Path) -> None:
+    """A power cut at any moment finds the old file, or the whole of the new one under its name: the
+    copy is synced, then renamed, then the folder is synced. Without the syncs it would be noticed.
+    """
+    for number, sabotage in enumerate(("", "lmdb: nothing is synced")):
+        path = tmp_path / f"{number}.lmdb"
+        assert in_order(path, trace(path, sabotage)) == (not sabotage)
+
+
+def test_read_only_is_refused(open_driver: Open) -> None:
+    open_driver().close()
+    with pytest.raises(DriverError) as caught:
+        open_driver(read_only=True).reclaim(lambda: None)
+    assert caught.value.kind is ErrorKind.READ_ONLY
