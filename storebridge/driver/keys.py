@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from storebridge.driver.contract import Field, Index, Key, Position, Table, Values
@@ -202,10 +203,13 @@ def entry_names() -> dict[str, Any]:
     return {"join": join, "escaped": _escaped, "unescape": _unescape}
 
 
+# Tables of a kind have the same keys, and a database may be opened often.
+@lru_cache(maxsize=512)
 def _compile(source: str) -> Any:
     return eval(source, entry_names())
 
 
+@lru_cache(maxsize=512)
 def _define(source: str, name: str) -> Any:
     namespace = entry_names()
     exec(source, namespace)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from types import CodeType
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from storebridge.driver import keys
@@ -90,6 +92,11 @@ def compile_table(table: Table, space: S, index_spaces: Mapping[str, S | None]) 
     return OrderedTable(table.name, space, encode, decode, tuple(indexes), paths, **functions)
 
 
+@lru_cache(maxsize=512)
+def _code(source: str) -> CodeType:
+    return compile(source, "<table>", "exec")
+
+
 def _functions(
     table: Table, indexes: Sequence[Index], spaces: Mapping[str, S | None]
 ) -> dict[str, Any]:
@@ -135,6 +142,6 @@ def _functions(
         f"def drop(delete, key, old):\n{key}{was}{drop}"
         f"def clash(get, encoded, key, new):\n{key}{becomes}{clash}"
     )
-    exec(source, namespace)
+    exec(_code(source), namespace)
     functions = {name: namespace[name] for name in ("add", "move", "drop")}
     return functions | {"clash": namespace["clash"] if clash else None}
