@@ -58,7 +58,7 @@ class DatabaseContent:
 
     def pages(self, table: Table) -> Pages:
         """See `Content.pages`. CorruptStoreError where keys are not in order."""
-        found = checked(_pages(self._database, table), self.name, table)
+        found = _checked(_pages(self._database, table), self.name, table)
         return _portable(found) if table is meta.META else found
 
     def totals(self) -> dict[str, int]:
@@ -117,7 +117,7 @@ def _pages(database: Database, table: Table) -> Pages:
             return
 
 
-def checked(pages: Pages, name: str, table: Table) -> Pages:
+def _checked(pages: Pages, name: str, table: Table) -> Pages:
     """The pages, as long as each key is behind the one before."""
     last: Key = ()
     for rows in pages:
@@ -172,4 +172,4 @@ def differences(left: Pages, right: Pages) -> Iterator[Difference]:
 
 def shown(key: Key) -> str:
     """A key for people."""
-    return " ".join(map(str, key)) or "the beginning"
+    return " ".join(map(repr, key)) or "the beginning"

@@ -33,7 +33,7 @@ from storebridge.errors import DamagedExportError, InvalidRecordError, StorageEr
 from storebridge.limits import MAX_INDEXED, check_integer, check_text
 from storebridge.spec import StoreLayout
 from storebridge.transfer.compressed import Format
-from storebridge.transfer.content import Content, Pages, checked, tables_of
+from storebridge.transfer.content import Content, Pages, shown, tables_of
 from storebridge.transfer.digests import Digest, Digester, TableDigest, Tell
 
 _FORMAT = 1
@@ -122,7 +122,8 @@ def _is_a_line_of_json(body: bytes) -> bool:
     try:
         if not body.isascii():
             body.decode()
-        return b"\n" not in body and bytes(_decode_body(body)) == body
+        one_line = b"\n" not in body and b"\r" not in body
+        return one_line and bytes(_decode_body(body)) == body
     except ValueError:
         return False
 
@@ -155,17 +156,16 @@ class ExportContent:
         header = self._header()
         self._line: _Line | None = None
         self._advance()
-        pages = checked(self._read(meta.META), name, meta.META)
-        self._meta = [row for rows in pages for row in rows]
+        self._meta = [row for rows in self._read(meta.META) for row in rows]
         self.layouts = self._stores(self._meta)
         if list(header.tables) != [table.name for table in tables_of(self.layouts)]:
             self._refuse("its stores do not have the tables that the first line lists")
 
     def pages(self, table: Table) -> Pages:
         """See `Content.pages`."""
-        if table is not meta.META:
-            return checked(self._read(table), self.name, table)
-        return iter([self._meta] if self._meta else [])
+        if table is meta.META:
+            return iter([self._meta] if self._meta else [])
+        return self._read(table)
 
     def totals(self) -> dict[str, int]:
         """See `Content.totals`. All that was read is now known to be what was written."""
@@ -238,9 +238,13 @@ class ExportContent:
         """The entries of a table, which come next if there are any."""
         digester = Digester()
         rows: Rows = []
+        last: Key = ()
         size = 0
         while self._line is not None and self._line.table == table.name:
             key, body = self._key(table.key, self._line.key), self._body(self._line)
+            if not last < key:
+                self._refuse(f"a key that is not behind {shown(last)}")
+            last = key
             rows.append((key, body))
             size += len(body)
             if len(rows) >= _ENTRIES or size >= _BYTES:

@@ -201,7 +201,7 @@ class TransferTests(StoreTests):
         jobs.create(Job(id="broken"))
         edit_body(jobs, "broken", lambda body: body.replace(b'"', b"'"))
         before = contents(awkward)
-        with pytest.raises(CorruptStoreError, match="broken in table job"):
+        with pytest.raises(CorruptStoreError, match="'broken' in table job"):
             awkward.migrate_to(elsewhere)
         with pytest.raises(IncompleteStoreError):
             open_database(elsewhere)
