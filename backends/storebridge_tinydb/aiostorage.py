@@ -65,6 +65,7 @@ class AtomicAIOJSONStorage(AIOStorage):
         self._encoding = locale.getpreferredencoding(False)
         self._block: _Block | None = None
         self._snapshot: bytes | None = None
+        self._first: Tables | None = None
         self._is_changed = False
 
     async def __aenter__(self) -> AtomicAIOJSONStorage:
@@ -85,7 +86,8 @@ class AtomicAIOJSONStorage(AIOStorage):
             await turns.give_way()
             left = deadline - time.monotonic()
             loop = asyncio.get_running_loop()
-            self._snapshot = await loop.run_in_executor(worker, self._begin, file, left, give_up)
+            begin = loop.run_in_executor(worker, self._begin, file, left, give_up)
+            self._snapshot, self._first = await begin
         except BaseException:
             give_up.set()
             worker.submit(file.unlock)  # where the lock was had, but nobody waited for it any more
@@ -104,7 +106,7 @@ class AtomicAIOJSONStorage(AIOStorage):
         if self._block is None:
             return
         block, snapshot = self._block, self._snapshot
-        self._block = self._snapshot = None
+        self._block = self._snapshot = self._first = None
         if exc_type is not None or not self._is_changed:
             snapshot = None
         try:
@@ -116,6 +118,9 @@ class AtomicAIOJSONStorage(AIOStorage):
     def read(self) -> Tables | None:
         """What the block sees: its own copy, which TinyDB may change."""
         self._refuse_outside()
+        if self._first is not None:
+            data, self._first = self._first, None
+            return data
         return None if self._snapshot is None else marshal.loads(self._snapshot)
 
     def write(self, data: Tables) -> None:
@@ -126,14 +131,20 @@ class AtomicAIOJSONStorage(AIOStorage):
             self._snapshot = marshal.dumps(data)
         except ValueError:
             self._snapshot = marshal.dumps(json.loads(json.dumps(data, **self.kwargs)))
-        self._is_changed = True
+        self._first, self._is_changed = None, True
 
-    def _begin(self, file: SharedFile, timeout: float, give_up: threading.Event) -> bytes | None:
+    def _begin(
+        self, file: SharedFile, timeout: float, give_up: threading.Event
+    ) -> tuple[bytes | None, Tables | None]:
+        """Lock the file. What it holds, in a form that copies quickly, and a first copy."""
         file.create(folders=True)
         file.lock(timeout, give_up)
         try:
             content = file.read()
-            return marshal.dumps(decode(content.decode(self._encoding))) if content else None
+            if not content:
+                return None, None
+            data = decode(content.decode(self._encoding))
+            return marshal.dumps(data), data
         except BaseException:
             file.unlock()
             raise
