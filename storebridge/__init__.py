@@ -9,6 +9,10 @@ with open_job_store("sqlite:///var/lib/node/jobs.db") as jobs:
 """
 
 from storebridge.canonical import from_json, to_json
+from storebridge.compaction.archive import Archived, Archiver, read_archive
+from storebridge.compaction.hooks import Removal
+from storebridge.compaction.report import CompactionReport
+from storebridge.compaction.retention import Retention, parse_retention
 from storebridge.database import Database
 from storebridge.entries import Change
 from storebridge.errors import (
@@ -70,8 +74,11 @@ __all__ = [
     "JOB",
     "JOB_STATES",
     "AmbiguousIdError",
+    "Archived",
+    "Archiver",
     "BackendUnavailableError",
     "Change",
+    "CompactionReport",
     "ConfigurationError",
     "ConflictError",
     "CorruptStoreError",
@@ -107,6 +114,8 @@ __all__ = [
     "RecoveryAction",
     "RecoveryPolicy",
     "RecoveryReport",
+    "Removal",
+    "Retention",
     "StateMachine",
     "StorageError",
     "StoreClosedError",
@@ -121,6 +130,8 @@ __all__ = [
     "open_database",
     "open_execution_store",
     "open_job_store",
+    "parse_retention",
+    "read_archive",
     "this_process",
     "to_json",
 ]

@@ -144,7 +144,7 @@ def _faults(transaction: Transaction, table: str, values_of: ValuesOf) -> Iterat
 def _missing_labels(database: Database, layout: StoreLayout) -> Iterator[Key]:
     assert layout.label is not None
     for key, body in database.rows(layout.record.name):
-        for label, value in (_labels_in(body) or {}).items():
+        for label, value in (labels_in(body) or {}).items():
             entry = (label, value, *key)
             if database.get(layout.label.name, entry) is None:
                 yield entry
@@ -156,7 +156,7 @@ def _stray_labels(database: Database, layout: StoreLayout) -> Iterator[Key]:
         label, value, record_id = key
         body = database.get(layout.record.name, (record_id,))
         # What an unreadable body says is not known: its labels stay.
-        labels = {} if body is None else _labels_in(body)
+        labels = {} if body is None else labels_in(body)
         if labels is not None and labels.get(str(label)) != value:
             yield key
 
@@ -166,14 +166,14 @@ def _label_problem(transaction: Transaction, layout: StoreLayout, key: Key) -> s
     assert layout.label is not None
     label, value, record_id = key
     body = transaction.get(layout.record.name, (record_id,))
-    labels = {} if body is None else _labels_in(body)
+    labels = {} if body is None else labels_in(body)
     entry = transaction.get(layout.label.name, key)
     if labels is None or (labels.get(str(label)) == value) == (entry is not None):
         return None
     return "the record has no such label" if entry else "the record's label is missing here"
 
 
-def _labels_in(body: bytes) -> Mapping[str, str] | None:
+def labels_in(body: bytes) -> Mapping[str, str] | None:
     """None where they cannot be read."""
     try:
         labels = _decode_labels(body).labels

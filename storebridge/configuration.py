@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from storebridge.backends import backend_named
+from storebridge.compaction.retention import Retention, parse_retention
 from storebridge.errors import ConfigurationError, UnknownBackendError
 from storebridge.location import Location, hide_password, parse_location, parse_option
 
@@ -43,6 +45,21 @@ def location_from_environment(
         )
     except ConfigurationError as error:
         raise type(error)(f"{source}: {error}") from error
+
+
+def retention_from_environment(
+    role: str, *, prefix: str = "", environ: Mapping[str, str] | None = None
+) -> tuple[Retention, ...]:
+    """What may go from the database of a role; `()` if the environment says nothing. What is said
+    of the role's own store is about no other, unless it names others."""
+    environ = os.environ if environ is None else environ
+    general, own = f"{prefix}STORE_RETENTION", f"{prefix}{role}_STORE_RETENTION"
+    if text := environ.get(own):
+        name = role.lower()
+        rules = parse_retention(text, own)
+        return tuple(replace(rule, stores=rule.stores or (name,)) for rule in rules)
+    text = environ.get(general)
+    return parse_retention(text, general) if text else ()
 
 
 def _check_type(variable: str, environ: Mapping[str, str]) -> None:

@@ -2,48 +2,40 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from threading import get_ident
-from time import perf_counter
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from storebridge import check as checking
 from storebridge import eventlog, meta, recount, times
 from storebridge.blocks import TransactionBlock, blocks
 from storebridge.check import Watch
+from storebridge.compaction.hooks import After, Archive, Before, Hooks, Keep
+from storebridge.compaction.retention import Retention
 from storebridge.driver import Driver, Table
 from storebridge.errors import (
     ConfigurationError,
     IncompleteStoreError,
-    ReadOnlyError,
-    StorebridgeError,
-    StoreClosedError,
     TransactionError,
 )
 from storebridge.events import Event
 from storebridge.limits import check_id, check_integer
 from storebridge.location import Location
-from storebridge.owner import Owner, this_process
-from storebridge.reading import Reading
+from storebridge.owner import Owner
 from storebridge.recount import RecountReport
 from storebridge.spec import StoreLayout
-from storebridge.statistics import Statistics
 from storebridge.transaction import Unit
-from storebridge.turns import Turn
+from storebridge.writing import Writing
 
 if TYPE_CHECKING:
+    from storebridge.compaction.report import CompactionReport
     from storebridge.transfer.migration import MigrationReport
     from storebridge.transfer.progress import Progress
 
-logger = logging.getLogger("storebridge")
-_WAITED = 0.001
-T = TypeVar("T")
 
-
-class Database(Reading):
+class Database(Writing):
     """An opened location. Made by `open_database`; safe to use from any thread.
 
     Writes are transactions: each change of a store is one of its own, or part of the block of
@@ -56,15 +48,16 @@ class Database(Reading):
         super().__init__(driver, location)
         self.clock = clock
         """Says what time it is, in UTC."""
-        self.statistics = Statistics()
         self.layouts: dict[str, StoreLayout] = {}
         """The stores that the database hosts, by name, as far as this process knows."""
         self.stopped_uncleanly: tuple[Owner, ...] = ()
         """Processes that wrote here and ended without closing, found when this one opened it."""
         self.recounted: tuple[RecountReport, ...] = ()
         """What counting again found and mended after that, store by store."""
-        self._turn = Turn(location.text, location.options.lock_timeout, self.statistics)
-        self._opener: Owner | None = None
+        self.hooks = Hooks()
+        """See `on_compact`."""
+        self.retention: tuple[Retention, ...] = ()
+        """What `compact()` lets go if it is not told: what the environment says."""
         self._disowned: Unit | None = None
         self._on_close: Callable[[Database], None] = Database.close_driver
 
@@ -208,117 +201,6 @@ class Database(Reading):
         """
         return TransactionBlock(self)
 
-    def write(self, operation: Callable[..., T], *args: Any) -> T:
-        """Run `operation(unit, *args)` in the thread's transaction, or in one of its own."""
-        unit = self._unit
-        if unit is None or unit.thread != get_ident():
-            if blocks:
-                self._check_no_other_block()
-            return self._write_alone(operation, args)
-        try:
-            return unit.step(operation, args)  # type: ignore[no-any-return]
-        except StorebridgeError:
-            raise
-        except BaseException as error:
-            self._raise(error)
-
-    def _write_alone(self, operation: Callable[..., T], args: tuple[Any, ...]) -> T:
-        try:
-            unit = self.begin()
-            result = operation(unit, *args)
-            self.commit(unit)
-        except BaseException as error:
-            self.rollback()
-            self._raise(error)
-        return result
-
-    def _check_no_other_block(self) -> None:
-        other = blocks.get(get_ident())
-        if other is not None and other is not self:
-            raise ConfigurationError(
-                f"{self.location.text} cannot take part in a transaction of {other.location.text}:"
-                " stores that share one must be at one location"
-            )
-
-    def begin(self) -> Unit:
-        """Start the thread's write transaction. `write` and `transaction` are its users.
-
-        Whatever it raises, nothing is left begun: also where an exception out of a signal handler
-        strikes in the middle.
-        """
-        self._check_writable()
-        try:
-            self._turn.take()
-            self._check_writable()
-            unit = self._unit = self._begin_unit()
-            if self._opener is None:
-                # It rides the first write's commit: an fsync of its own would slow every opening.
-                meta.write_opener(unit, this_process())
-        except BaseException as error:
-            self.rollback()
-            self._raise(error)
-        return unit
-
-    def _begin_unit(self) -> Unit:
-        asked = perf_counter()
-        try:
-            engine = self.driver.begin(True)
-        finally:
-            started = perf_counter()
-            if started - asked > _WAITED:
-                self._turn.note_wait(started - asked, "another process")
-        return Unit(engine, started)
-
-    def commit(self, unit: Unit) -> None:
-        """Commit and end the thread's transaction."""
-        if self._unit is not unit:
-            raise StoreClosedError(str(self._unusable))
-        try:
-            unit.commit()
-            if self._opener is None:
-                self._opener = this_process()
-            self.statistics.transactions += 1
-            self._end(unit)
-        except BaseException as error:
-            self.rollback()
-            self._raise(error)
-
-    def rollback(self) -> None:
-        """Roll back and end what the thread has begun, if anything."""
-        if not self._turn.is_mine:
-            return
-        unit = self._unit
-        try:
-            if unit is not None:
-                self.statistics.rollbacks += 1
-                unit.rollback()
-        finally:
-            self._end(unit)
-
-    def _end(self, unit: Unit | None) -> None:
-        try:
-            if unit is not None:
-                self._note_duration(perf_counter() - unit.started)
-        finally:
-            self._unit = None
-            self._turn.give()
-
-    def _note_duration(self, took: float) -> None:
-        statistics = self.statistics
-        if took > statistics.longest_transaction_seconds:
-            statistics.longest_transaction_seconds = took
-        if took > statistics.slow_after:
-            statistics.slow_transactions += 1
-            logger.warning("%s: a transaction took %.1f s", self.location.text, took)
-
-    def _check_writable(self) -> None:
-        if self._unusable is not None:
-            raise StoreClosedError(self._unusable)
-        if self.read_only:
-            raise ReadOnlyError(f"{self.location.text}: opened read-only")
-        if self._snapshots and get_ident() in self._snapshots:
-            raise ReadOnlyError(f"{self.location.text}: a write inside a snapshot")
-
     def counts(self, layout: StoreLayout) -> dict[str, int]:
         """Records of a store by state, from the counters; in a transaction with its own changes."""
         found = self.read(recount.counts, layout)
@@ -339,6 +221,82 @@ class Database(Reading):
         be: `faults` of the reports are what it could not. TransactionError in a transaction.
         """
         return checking.recount(self, deep=deep, repair=repair, watch=watch)
+
+    # --- compaction ---
+
+    def on_compact(
+        self,
+        *,
+        before: Before | None = None,
+        keep: Keep | None = None,
+        archive: Archive | None = None,
+        after: After | None = None,
+    ) -> None:
+        """Have a say in every compaction of this process; what is added is asked in its order.
+
+        `before(rules)` comes first. `keep(removal)` is asked of each record that is about to go,
+        and answers True to keep it. `archive(removals)` is given those that go, and has put them
+        away when it returns: an `Archiver` does. `after(report)` comes last. What a hook raises is
+        logged and reported, and whatever it was asked about stays: the compaction itself for
+        `before`, a record for `keep`, all that it was given for `archive`.
+        """
+        hooks = self.hooks
+        for added, to in (
+            (before, hooks.before),
+            (keep, hooks.keep),
+            (archive, hooks.archive),
+            (after, hooks.after),
+        ):
+            if added is not None:
+                to.append(added)  # type: ignore[arg-type]
+
+    def compact(
+        self,
+        retention: Retention | Iterable[Retention] | None = None,
+        *,
+        reclaim: bool = True,
+        above: float | None = None,
+        dry_run: bool = False,
+        watch: Watch | None = None,
+    ) -> CompactionReport:
+        """Remove what may go, then give the free space in the files back.
+
+        `retention`: what may go; without, what the environment said when the stores were opened.
+        It goes in small transactions, between which others write; a process that is killed leaves
+        it consistent, and the next run does the rest. `reclaim`: whether to give space back, if
+        that much of the files is free: the share `above`, else the location's option `compact`,
+        else 0.1. `dry_run` only says what would go, and asks no hook. `watch` is told now and then
+        how much has been removed from which store; whatever it raises ends the compaction.
+
+        ConfigurationError for a rule about a store or state that there is none of,
+        TransactionError in a transaction. Where the disk has no room for reclaiming, or others
+        have the file open, the report says so.
+        """
+        from storebridge.compaction.compact import compact
+
+        rules = self.retention if retention is None else retention
+        return compact(
+            self,
+            (rules,) if isinstance(rules, Retention) else tuple(rules),
+            above=self._reclaim_above(above, 0.1) if reclaim else None,
+            dry_run=dry_run,
+            watch=watch,
+        )
+
+    def compact_if_needed(
+        self, retention: Retention | Iterable[Retention] | None = None
+    ) -> CompactionReport | None:
+        """As `compact`, if the free share of the files has passed the location's option `compact`,
+        else 0.5. Costs little if not: for now and then, when there is nothing else to do."""
+        from storebridge.compaction.compact import free_share
+
+        above = self._reclaim_above(None, 0.5)
+        share = free_share(self)
+        return None if share is None or share < above else self.compact(retention, above=above)
+
+    def _reclaim_above(self, above: float | None, default: float) -> float:
+        asked = self.location.options.compact if above is None else above
+        return default if asked is None else asked
 
     # --- events and checkpoints ---
 

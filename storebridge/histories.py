@@ -22,6 +22,7 @@ from storebridge.events import (
 from storebridge.meta import Horizon
 from storebridge.reading import Reading
 from storebridge.spec import StoreLayout
+from storebridge.times import rfc3339
 from storebridge.transaction import Unit
 
 _PAGE = 500
@@ -72,10 +73,11 @@ def mend(unit: Unit, layout: StoreLayout, record_id: str, now: datetime) -> None
 def _problem_of(transaction: Transaction, layout: StoreLayout, record_id: str) -> str | None:
     body = transaction.get(layout.record.name, (record_id,))
     horizon = meta.read_horizon(transaction, layout.name)
-    return _problem(layout, body, _history(transaction, layout, record_id), horizon)
+    return _problem(layout, body, history_of(transaction, layout, record_id), horizon)
 
 
-def _history(transaction: Transaction, layout: StoreLayout, record_id: str) -> Iterator[Event]:
+def history_of(transaction: Transaction, layout: StoreLayout, record_id: str) -> Iterator[Event]:
+    """What happened to a record, oldest first, read page by page."""
     part = Range(prefix=(record_id,), limit=_PAGE)
     while True:
         rows, position = transaction.scan(layout.history.name, part)
@@ -137,25 +139,35 @@ def _problem(
             head = _head(layout, body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
-    pruned = horizon is not None and (head is None or head.created_at <= horizon.at)
     problem = last = None
     for event in events:
         if event.kind == REPAIRED:
             problem = None
         elif problem is None:
-            problem = _break(last, event, pruned=pruned)
+            problem = _beginning(head, event, horizon) if last is None else _break(last, event)
         last = event
     return problem or _end(head, last)
 
 
-def _break(last: Event | None, event: Event, *, pruned: bool) -> str | None:
+def _beginning(head: _Head | None, event: Event, horizon: Horizon | None) -> str | None:
+    """Why a history cannot begin with an event."""
+    if event.kind == UNREADABLE:
+        return f"event {event.sequence} cannot be read: {event.message}"
+    if event.kind == CREATED:
+        return None
+    # Retention may have removed what was before, unless the record is younger than all of that.
+    # (If the record is younger than the event, that is about an earlier record of the same id.)
+    if horizon is not None and (
+        head is None or head.created_at <= horizon.at or head.created_at > rfc3339(event.at)
+    ):
+        return None
+    return f"what happened before event {event.sequence} is missing"
+
+
+def _break(last: Event, event: Event) -> str | None:
     """Why an event cannot follow the one before."""
     if event.kind == UNREADABLE:
         return f"event {event.sequence} cannot be read: {event.message}"
-    if last is None:
-        if event.kind == CREATED or pruned:
-            return None
-        return f"what happened before event {event.sequence} is missing"
     if last.kind == UNREADABLE:
         return None
     between = f"between events {last.sequence} and {event.sequence}"

@@ -24,7 +24,7 @@ _scheme = re.compile(r"([a-z][a-z0-9+.-]+):")
 _password = re.compile(r"(//[^/@:]*):(?:[^?]*|[^/]*)@")
 _password_option = re.compile(r"(?i)([?&][^=&]*pass[^=&]*=)[^&]*")
 _bare_query = re.compile(r"\?(?=[a-z_]+=)")
-OPTIONS = ("durability", "lock_timeout", "mode", "read_only")
+OPTIONS = ("compact", "durability", "lock_timeout", "mode", "read_only")
 
 
 @dataclass(frozen=True, repr=False)
@@ -180,6 +180,8 @@ def parse_option(name: str, text: str, source: str | None = None) -> Any:
         return _one_of(source, text, get_args(Durability))
     if name == "lock_timeout":
         return _seconds(source, text)
+    if name == "compact":
+        return _share(source, text)
     if name == "mode":
         return _mode(source, text)
     return _one_of(source, text.lower(), ("true", "false", "1", "0")) in ("true", "1")
@@ -199,6 +201,18 @@ def _seconds(source: str, text: str) -> float:
     if not 0 <= seconds <= 86400:
         raise ConfigurationError(f"{source}={text!r}: accepted are seconds from 0 to 86400")
     return seconds
+
+
+def _share(source: str, text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 < share < 1:
+        raise ConfigurationError(
+            f"{source}={text!r}: accepted is a share of free space above 0 and under 1, such as 0.5"
+        )
+    return share
 
 
 def _mode(source: str, text: str) -> int:

@@ -11,11 +11,11 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from threading import RLock
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from storebridge import meta, times
 from storebridge.backends import unavailable
-from storebridge.configuration import location_from_environment
+from storebridge.configuration import location_from_environment, retention_from_environment
 from storebridge.database import Database
 from storebridge.driver import Driver, DriverError
 from storebridge.errors import ConfigurationError, LayoutVersionError, StorebridgeError
@@ -97,11 +97,14 @@ def open_job_store(
 ) -> JobStore:
     """Open the store of jobs at a location, or at the one that the environment configures
     (`JOB_STORE_PATH` and its kin, each behind `env_prefix`). Closing it closes its database."""
-    where: str | Path | Location | None = location
-    if where is None:
-        where = location_from_environment("JOB", prefix=env_prefix)
-    database = open_database(
-        where, read_only=read_only, create=create, recount=recount, clock=clock
+    database = _open_for(
+        "JOB",
+        location,
+        env_prefix,
+        read_only=read_only,
+        create=create,
+        recount=recount,
+        clock=clock,
     )
     return JobStore(database)
 
@@ -116,13 +119,28 @@ def open_execution_store(
     clock: Callable[[], datetime] = times.now,
 ) -> ExecutionStore:
     """As `open_job_store`, for executions (`EXECUTION_STORE_PATH` and its kin)."""
-    where: str | Path | Location | None = location
-    if where is None:
-        where = location_from_environment("EXECUTION", prefix=env_prefix)
-    database = open_database(
-        where, read_only=read_only, create=create, recount=recount, clock=clock
+    database = _open_for(
+        "EXECUTION",
+        location,
+        env_prefix,
+        read_only=read_only,
+        create=create,
+        recount=recount,
+        clock=clock,
     )
     return ExecutionStore(database)
+
+
+def _open_for(role: str, location: str | Path | None, env_prefix: str, **how: Any) -> Database:
+    """The database of a role's store: where the environment says, if nobody else does, and with
+    what the environment lets go."""
+    if location is not None:
+        return open_database(location, **how)
+    rules = retention_from_environment(role, prefix=env_prefix)
+    database = open_database(location_from_environment(role, prefix=env_prefix), **how)
+    # Stores that share a database may each say something.
+    database.retention = tuple(dict.fromkeys((*database.retention, *rules)))
+    return database
 
 
 def place_of(location: Location) -> tuple[str, ...]:
@@ -200,6 +218,7 @@ def _open(location: Location, recount: Recount, clock: Callable[[], datetime]) -
             transfer = None
         if transfer is None:
             _recount(database, recount)
+            _reclaim(database)
     except BaseException:
         driver.close()
         raise
@@ -274,6 +293,20 @@ def _recount(database: Database, when: Recount) -> None:
         logger.warning(
             "%s: %s; counters recounted, %d had drifted", database.location.text, why, drift
         )
+
+
+def _reclaim(database: Database) -> None:
+    """Give space back, if the location asks for it. Nothing is removed here: whoever has hooks can
+    only add them to a database that is open."""
+    above = database.location.options.compact
+    if above is None or database.read_only:
+        return
+    from storebridge.compaction.compact import reclaim
+    from storebridge.compaction.pace import Pace
+
+    skipped = reclaim(database, Pace(database), above)
+    if skipped is not None:
+        logger.info("%s: no space given back: %s", database.location.text, skipped)
 
 
 def _recount_and_unmark(

@@ -25,6 +25,8 @@ class Options:
     """Seconds."""
     mode: int = 0o600
     """Permissions of every file that is made."""
+    compact: float | None = None
+    """Not for drivers: the free share of the files from which opening gives space back."""
     extra: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -20,6 +20,11 @@ from storebridge.testing.stores.records import RecordTests
 from storebridge.testing.stores.recounting import RecountTests
 from storebridge.testing.stores.recoveries import RecoveredJobTests, RecoveriesTests
 from storebridge.testing.stores.recovery import RecoveryPolicyTests
+from storebridge.testing.stores.retaining import (
+    DefaultRetentionTests,
+    HookTests,
+    RetentionTests,
+)
 from storebridge.testing.stores.together import TogetherTests
 from storebridge.testing.stores.transactions import StoreTransactionTests
 from storebridge.testing.stores.transferring import TransferTests
@@ -37,6 +42,9 @@ class StoreConformance(
     MendingStoreTests,
     RecordVersionTests,
     RecountTests,
+    RetentionTests,
+    HookTests,
+    DefaultRetentionTests,
     OpeningStoreTests,
     RecoveryPolicyTests,
     RecoveredJobTests,

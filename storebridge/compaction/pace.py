@@ -1,0 +1,62 @@
+"""The pace of a long piece of work: small transactions, and time for others between them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from storebridge.database import Database
+
+STEP_SECONDS = 0.05
+"""What a step is done after, however much there is left."""
+STEP_ENTRIES = 500
+_SHORTEST_PAUSE = 0.001
+_LONGEST_PAUSE = 0.1
+T = TypeVar("T")
+
+
+class Pace:
+    """Takes the writer's turn for a step, and leaves it to others for as long as the step took: so
+    that they have at least half of the time, and wait for one step at the most."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._taken = 0.0
+        self.longest = 0.0
+        """Seconds for which others had to wait at the most."""
+
+    def write(self, operation: Callable[..., T], *args: Any) -> T:
+        """As `Database.write`, then a pause."""
+        with self._database.transaction():
+            self._taken = perf_counter()
+            result = self._database.write(operation, *args)
+        self._pause()
+        return result
+
+    def take(self) -> None:
+        """Take the turn."""
+        self._database._turn.take()
+        self._taken = perf_counter()
+
+    def give(self) -> None:
+        """Give the turn back, if it is there to give."""
+        if self._database._turn.is_mine:
+            self._database._turn.give()
+            self._note()
+
+    def breathe(self) -> None:
+        """Give the turn away, and take it again when others have had time to take it."""
+        self._database._turn.give()
+        self._pause()
+        self.take()
+
+    def _pause(self) -> None:
+        time.sleep(min(max(self._note(), _SHORTEST_PAUSE), _LONGEST_PAUSE))
+
+    def _note(self) -> float:
+        held = perf_counter() - self._taken
+        self.longest = max(self.longest, held)
+        return held

@@ -1,0 +1,591 @@
+"""Retention: what may go goes, nothing else, and everything that is left agrees."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+import pytest
+
+from storebridge import (
+    ConfigurationError,
+    Database,
+    EventsExpiredError,
+    Execution,
+    ExecutionStore,
+    Job,
+    JobStore,
+    KeyValueStore,
+    ReadOnlyError,
+    Record,
+    RecordSpec,
+    RecordStore,
+    Removal,
+    Retention,
+    TransactionError,
+    open_database,
+)
+from storebridge.testing.harness import BackendHarness
+from storebridge.testing.stores.base import (
+    StoreTests,
+    Ticks,
+    all_rows,
+    contents,
+    edit_body,
+    ids,
+    open_at,
+    store_location,
+)
+
+DAY = timedelta(days=1)
+
+
+class Aging(NamedTuple):
+    """A database, and the clock by which it ages."""
+
+    database: Database
+    clock: Ticks
+
+
+class Note(Record, kw_only=True, tag=1):
+    text: str = ""
+
+
+NOTE = RecordSpec(name="note", type=Note)
+
+
+def ended(store: ExecutionStore, record_id: str, state: str = "Completed") -> Execution:
+    """An execution that has come to an end."""
+    store.create(Execution(id=record_id, job_id="j"))
+    store.set_state(record_id, "Running")
+    return store.set_state(record_id, state)
+
+
+def assert_deeply_sound(database: Database) -> None:
+    assert [report.faults for report in database.recount(deep=True)] == [()] * len(database.layouts)
+    assert all(report.ok for report in database.recount())
+
+
+class RetentionTests(StoreTests):
+    """`database.compact(retention)`, and what it leaves."""
+
+    @pytest.fixture
+    def aging(self, harness: BackendHarness) -> Iterator[Aging]:
+        clock = Ticks()
+        database = open_at(harness, clock=clock)
+        yield Aging(database, clock)
+        database.close()
+
+    def test_by_age_and_state(self, aging: Aging) -> None:
+        """Terminal records go when they have not been changed for longer than they are kept, with
+        all that belongs to them; live ones and younger ones stay as they are.
+        """
+        database, clock = aging
+        executions = ExecutionStore(database)
+        for day in range(10):
+            ended(executions, f"done-{day}")
+            ended(executions, f"failed-{day}", "Failed")
+            executions.create(Execution(id=f"live-{day}", job_id="j"))
+            clock.time += DAY
+        late = executions.set_state("live-1", "Running")
+        executions.set_state(late.id, "Completed")
+        kept = {e.id: e for e in executions.each()}
+        rule = Retention(keep=4.5 * DAY, states=("Completed", "Cancelled"))
+        asked = database.compact(rule, reclaim=False, dry_run=True)
+        assert {e.id: e for e in executions.each()} == kept
+        report = database.compact(rule, reclaim=False)
+        gone = {f"done-{day}" for day in range(6)}
+        assert set(ids(executions.each())) == set(kept) - gone
+        assert {e.id: e for e in executions.each()}.items() <= kept.items()
+        assert report.pruned["execution"].records == asked.pruned["execution"].records == 6
+        assert report.pruned["execution"].events == asked.pruned["execution"].events == 18
+        assert (asked.dry_run, report.dry_run) == (True, False)
+        assert report.longest_pause > 0
+        assert_deeply_sound(database)
+        assert (
+            database.compact(Retention(keep=4.5 * DAY), reclaim=False).pruned["execution"].records
+            == 6
+        )
+        assert [e for e in ids(executions.each()) if "live" not in e] == [
+            name for day in range(6, 10) for name in (f"done-{day}", f"failed-{day}")
+        ]
+        assert executions.get("live-1").state == "Completed"
+        assert_deeply_sound(database)
+
+    def test_live_records_go_only_by_name(self, aging: Aging) -> None:
+        """No age and no count removes a live record, unless its state is named."""
+        database, clock = aging
+        executions = ExecutionStore(database)
+        for number in range(3):
+            executions.create(Execution(id=str(number), job_id="j"))
+        clock.time += 1000 * DAY
+        database.compact(Retention(keep=DAY, count=0), reclaim=False)
+        assert executions.count() == 3
+        executions.set_state("1", "Running")
+        database.compact(Retention(keep=DAY, states=("Created",)), reclaim=False)
+        assert ids(executions.each()) == ["1"]
+        assert executions.counts() == dict.fromkeys(executions.counts(), 0) | {"Running": 1}
+
+    def test_by_count(self, aging: Aging) -> None:
+        """Of each store only so many of the records that might go are left, those made last."""
+        database = aging.database
+        executions = ExecutionStore(database)
+        jobs = JobStore(database)
+        for number in range(10):
+            ended(executions, f"{number}", "Failed" if number % 2 else "Completed")
+            jobs.create(Job(id=f"{number}"))
+            jobs.set_state(f"{number}", "Stopped")
+        executions.create(Execution(id="live", job_id="j"))
+        database.compact(Retention(count=4), reclaim=False)
+        assert ids(executions.each()) == ["6", "7", "8", "9", "live"]
+        assert ids(jobs.each()) == ["6", "7", "8", "9"]
+        database.compact(Retention(count=1, states=("Failed",)), reclaim=False)
+        assert ids(executions.each()) == ["6", "8", "9", "live"]
+        database.compact(Retention(count=0, stores=("execution",)), reclaim=False)
+        assert (ids(executions.each()), jobs.count()) == (["live"], 4)
+        assert_deeply_sound(database)
+
+    def test_everything_of_a_job_goes(self, aging: Aging) -> None:
+        """With a record its labels, versions and events go, and its name is free again; watchers
+        are told that it went.
+        """
+        database, clock = aging
+        jobs = JobStore(database)
+        job = jobs.create(Job(id="old", name="nightly", labels={"team": "web", "tier": "1"}))
+        for priority in range(3):
+            jobs.update(job.id, priority=priority + 1)
+        jobs.set_state(job.id, "Completed")
+        before = database.sequence()
+        clock.time += 2 * DAY
+        jobs.create(Job(id="new", labels={"team": "web"}))
+        report = database.compact(Retention(keep=DAY), reclaim=False)
+        gone = report.pruned["job"]
+        assert (gone.records, gone.events, gone.versions) == (1, 5, 3)
+        assert [key[-1] for key, _ in all_rows(database, "job-label")] == ["new"]
+        assert all_rows(database, "job-version") == []
+        (told,) = jobs.history("old")
+        assert (told.kind, told.revision, told.message) == ("deleted", 5, "retention")
+        assert [e.record_id for e in database.events() if e.sequence > before] == ["new", "old"]
+        jobs.create(Job(id="old", name="nightly"))
+        assert_deeply_sound(database)
+        clock.time += 2 * DAY
+        database.compact(Retention(deleted_keep=DAY), reclaim=False)
+        assert [e.kind for e in jobs.history("old")] == ["deleted", "created"]
+
+    def test_history_of_the_deleted(self, aging: Aging) -> None:
+        """The history of a record that was deleted stays whole until its time is over, then it
+        goes whole; that of a record which is there again does not.
+        """
+        database, clock = aging
+        jobs = JobStore(database)
+        for name in ("gone", "again", "late"):
+            jobs.create(Job(id=name))
+            jobs.set_state(name, "Running")
+        clock.time += 10 * DAY
+        for name in ("gone", "again"):
+            jobs.delete(name)
+        jobs.create(Job(id="again"))
+        clock.time += 5 * DAY
+        jobs.delete("late")
+        database.compact(Retention(deleted_keep=6 * DAY), reclaim=False)
+        assert [len(jobs.history(name)) for name in ("gone", "again", "late")] == [3, 4, 3]
+        clock.time += 2 * DAY
+        database.compact(Retention(deleted_keep=6 * DAY), reclaim=False)
+        assert [len(jobs.history(name)) for name in ("gone", "again", "late")] == [0, 4, 3]
+        assert_deeply_sound(database)
+
+    def test_events_by_count_and_age(self, aging: Aging) -> None:
+        """Of each record the oldest events go, so that none is missing in between, and never the
+        last one.
+        """
+        database, clock = aging
+        jobs = JobStore(database)
+        for name in ("busy", "idle"):
+            jobs.create(Job(id=name))
+        for priority in range(1, 8):
+            clock.time += DAY
+            jobs.update("busy", priority=priority)
+        database.compact(Retention(events_count=5), reclaim=False)
+        assert [e.revision for e in jobs.history("busy")] == [4, 5, 6, 7, 8]
+        database.compact(Retention(events_keep=2.5 * DAY), reclaim=False)
+        assert [e.revision for e in jobs.history("busy")] == [6, 7, 8]
+        assert [e.revision for e in jobs.history("idle")] == [1]
+        clock.time += 30 * DAY
+        report = database.compact(Retention(events_keep=DAY, events_count=2), reclaim=False)
+        assert report.pruned["job"].events == 2
+        assert [e.revision for e in jobs.history("busy")] == [8]
+        assert_deeply_sound(database)
+        jobs.update("busy", priority=99)
+        assert_deeply_sound(database)
+
+    def test_versions_by_count_and_age(self, aging: Aging) -> None:
+        """Of a job's versions the oldest go; the job itself is not touched."""
+        database, clock = aging
+        jobs = JobStore(database)
+        jobs.create(Job(id="j"))
+        for priority in range(1, 8):
+            clock.time += DAY
+            jobs.update("j", priority=priority)
+        now = jobs.get("j")
+        database.compact(Retention(versions_count=5), reclaim=False)
+        assert [v.version for v in jobs.versions("j")] == [3, 4, 5, 6, 7]
+        database.compact(Retention(versions_keep=3.5 * DAY), reclaim=False)
+        assert [v.version for v in jobs.versions("j")] == [5, 6, 7]
+        database.compact(Retention(versions_count=0), reclaim=False)
+        assert jobs.versions("j") == []
+        assert jobs.get("j") == now
+        assert jobs.update("j", priority=99).version == 9
+        assert_deeply_sound(database)
+
+    def test_a_history_longer_than_a_step(self, aging: Aging) -> None:
+        """A record with more events and versions than are removed at once goes whole, too."""
+        database, clock = aging
+        jobs = JobStore(database)
+        jobs.create(Job(id="j"))
+        with database.transaction():
+            for priority in range(1, 1100):
+                jobs.update("j", priority=priority)
+        jobs.set_state("j", "Completed")
+        clock.time += 2 * DAY
+        gone = database.compact(Retention(keep=DAY), reclaim=False).pruned["job"]
+        assert (gone.records, gone.events, gone.versions) == (1, 1101, 1099)
+        assert [e.kind for e in jobs.history("j")] == ["deleted"]
+        assert_deeply_sound(database)
+
+    def test_readers_are_told_of_what_they_missed(self, aging: Aging) -> None:
+        """Reading on from before what was removed is an EventsExpiredError, in that store alone;
+        from behind it every event comes; and whoever asks for what is left gets that.
+        """
+        database, clock = aging
+        executions = ExecutionStore(database)
+        jobs = JobStore(database)
+        ended(executions, "old")
+        jobs.create(Job(id="j"))
+        position = database.sequence()
+        clock.time += 2 * DAY
+        ended(executions, "new")
+        database.compact(Retention(keep=DAY), reclaim=False)
+        for after in (0, 1, 2):
+            with pytest.raises(EventsExpiredError, match="'execution': events up to 3"):
+                list(database.events(after))
+            with pytest.raises(EventsExpiredError):
+                list(executions.events(after))
+        assert [e.record_id for e in jobs.events(0)] == ["j"]
+        told = [(e.record_id, e.kind) for e in database.events(position)]
+        assert told == [*[("new", kind) for kind in ("created", "state", "state")],
+                        ("old", "deleted")]  # fmt: skip
+        assert [e.record_id for e in database.events()] == ["j", *["new"] * 3, "old"]
+
+    def test_a_reader_is_overtaken(self, aging: Aging) -> None:
+        """A reader that events are removed ahead of, while it reads, is told so: it never passes
+        over them in silence.
+        """
+        database, clock = aging
+        executions = ExecutionStore(database)
+        with database.transaction():
+            for number in range(600):
+                executions.create(Execution(id=f"{number}", job_id="j"))
+        for number in range(600):
+            executions.set_state(f"{number}", "Cancelled")
+        reader = database.events(0)
+        seen = [next(reader).sequence for _ in range(10)]
+        clock.time += 2 * DAY
+        database.compact(Retention(keep=DAY), reclaim=False)
+        with pytest.raises(EventsExpiredError):
+            seen += [event.sequence for event in reader]
+        assert seen == list(range(1, len(seen) + 1))
+
+    def test_checkpoints_hold_events(self, aging: Aging) -> None:
+        """No event goes that a checkpoint has not passed, until the checkpoint is forgotten: then
+        it holds nothing, and its reader is told what it missed.
+        """
+        database, clock = aging
+        jobs = JobStore(database)
+        jobs.create(Job(id="j"))
+        for name in ("Running", "Completed"):
+            jobs.set_state("j", name)
+        clock.time += 10 * DAY
+        database.set_checkpoint("ahead", 3)
+        database.set_checkpoint("behind", 1)
+        rule = Retention(keep=DAY, events_count=1, checkpoints_keep=5 * DAY)
+        report = database.compact(rule, reclaim=False)
+        assert report.pruned["job"].records == 1
+        assert [e.sequence for e in jobs.history("j")] == [2, 3, 4]
+        assert [n for n in report.notes if "'behind'" in n and "after 1" in n]
+        assert len(list(database.events(1))) == 3
+        assert_deeply_sound(database)
+        clock.time += 4 * DAY
+        database.set_checkpoint("ahead", 4)
+        assert database.compact(rule, reclaim=False).pruned["job"].events == 0
+        clock.time += 2 * DAY
+        report = database.compact(rule, reclaim=False)
+        assert jobs.history("j") == []
+        assert report.notes == ()
+        assert database.checkpoint("behind") == 1
+        with pytest.raises(EventsExpiredError):
+            list(database.events(1))
+        assert list(database.events(4)) == []
+
+    def test_what_cannot_be_judged_stays(self, aging: Aging) -> None:
+        """Records that cannot be read, or that a hand moved in the index, stay as they are, and are
+        reported.
+        """
+        database, clock = aging
+        executions = ExecutionStore(database)
+        for name in ("whole", "broken", "moved"):
+            ended(executions, name)
+        edit_body(executions, "broken", lambda body: body[:-5])
+        edit_body(executions, "moved", lambda body: body.replace(b'"Completed"', b'"Running"'))
+        before = dict(all_rows(database, "execution"))
+        clock.time += 2 * DAY
+        report = database.compact(Retention(keep=DAY), reclaim=False)
+        assert dict(all_rows(database, "execution")) == {
+            key: body for key, body in before.items() if key != ("whole",)
+        }
+        assert sorted(note.partition(": ")[2][:12] for note in report.notes) == [
+            "cannot be re", "is not where",
+        ]  # fmt: skip
+
+    def test_records_without_states(self, aging: Aging) -> None:
+        """Records without states, such as settings, only go from stores that are named."""
+        database, clock = aging
+        notes = RecordStore(database, NOTE)
+        for number in range(4):
+            notes.create(Note(id=str(number)))
+            clock.time += DAY
+        database.compact(Retention(keep=timedelta(0), count=0), reclaim=False)
+        assert notes.count() == 4
+        database.compact(Retention(stores=("note",), keep=2.5 * DAY), reclaim=False)
+        assert ids(notes.each()) == ["2", "3"]
+        database.compact(Retention(stores=("note",), count=1), reclaim=False)
+        assert ids(notes.each()) == ["3"]
+        assert_deeply_sound(database)
+
+    def test_keys_whose_time_is_over(self, aging: Aging) -> None:
+        """Compaction removes the expired keys of key-value stores, and no other key."""
+        database, clock = aging
+        settings = KeyValueStore(database, "settings")
+        settings["stays"] = 1
+        settings.set("later", 2, expires_in=5 * DAY)
+        settings.set("soon", 3, expires_in=DAY)
+        clock.time += 2 * DAY
+        assert database.compact(dry_run=True).pruned["settings"].keys == 1
+        assert database.compact(reclaim=False).pruned["settings"].keys == 1
+        assert dict(settings) == {"stays": 1, "later": 2}
+        assert len(all_rows(database, "settings")) == 2
+        assert_deeply_sound(database)
+
+    def test_a_dry_run_touches_nothing(self, harness: BackendHarness, aging: Aging) -> None:
+        """A dry run changes nothing, asks nobody, and is possible where nothing can be written."""
+        database, clock = aging
+        executions = ExecutionStore(database)
+        ended(executions, "old")
+        clock.time += 2 * DAY
+        asked: list[Any] = []
+        database.on_compact(before=asked.append, keep=asked.append, after=asked.append)  # type: ignore[arg-type]
+        before = contents(database)
+        report = database.compact(Retention(keep=DAY), dry_run=True)
+        assert report.pruned["execution"].records == 1
+        assert (contents(database), asked) == (before, [])
+        if not harness.traits.persistent:
+            return
+        database.close()
+        with open_at(harness, read_only=True, clock=clock) as reader:
+            again = reader.compact(Retention(keep=DAY), dry_run=True)
+            assert again.pruned == report.pruned
+            with pytest.raises(ReadOnlyError):
+                reader.compact(Retention(keep=DAY))
+
+    def test_nothing_goes_by_mistake(self, aging: Aging) -> None:
+        """A rule about a store or a state that there is none of is refused, and so is compaction
+        where it could be undone.
+        """
+        database = aging.database
+        jobs = JobStore(database)
+        with pytest.raises(ConfigurationError, match="no store is called jobs"):
+            database.compact(Retention(stores=("jobs",), keep=DAY))
+        with pytest.raises(ConfigurationError, match="Done is no state"):
+            database.compact(Retention(states=("Done",), keep=DAY))
+        with database.transaction(), pytest.raises(TransactionError):
+            database.compact()
+        jobs.create(Job(id="j"))
+        assert database.compact(reclaim=False).pruned["job"].total == 0
+
+    def test_writers_go_on(self, aging: Aging) -> None:
+        """While compaction removes thousands of records others write, each change in its turn, and
+        what they changed meanwhile is kept or removed as it then is.
+        """
+        database, clock = aging
+        executions = ExecutionStore(database)
+        with database.transaction():
+            for number in range(1500):
+                ended(executions, f"{number:04}")
+            for number in range(5):
+                executions.create(Execution(id=f"live-{number}", job_id="j"))
+        clock.time += 2 * DAY
+        stop, written = threading.Event(), [0]
+
+        def write() -> None:
+            while not stop.is_set():
+                written[0] += 1
+                executions.update("live-0", message=str(written[0]))
+                executions.create(Execution(id=f"new-{written[0]}", job_id="j"))
+                # Still there: it was changed before it was its turn.
+                executions.update(f"live-{written[0] % 5}", message="touched")
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            report = database.compact(Retention(keep=DAY), reclaim=False)
+        finally:
+            stop.set()
+            writer.join()
+        assert report.pruned["execution"].records == 1500
+        assert written[0] >= 3
+        assert executions.count() == 5 + written[0]
+        assert_deeply_sound(database)
+
+
+class HookTests(StoreTests):
+    """`database.on_compact`."""
+
+    @pytest.fixture
+    def hooked(self, harness: BackendHarness) -> Iterator[Aging]:
+        clock = Ticks()
+        database = open_at(harness, clock=clock)
+        executions = ExecutionStore(database)
+        for name in "abcd":
+            ended(executions, name)
+        clock.time += 2 * DAY
+        yield Aging(database, clock)
+        database.close()
+
+    def test_order_and_arguments(self, hooked: Aging) -> None:
+        """Hooks are asked in order: before, then of each record, then all that go, then after; they
+        see the record as it is, with its history.
+        """
+        database = hooked.database
+        executions = ExecutionStore(database)
+        told: list[Any] = []
+
+        def keep(removal: Removal) -> bool:
+            told.append(removal.id)
+            execution = executions.codec.decode(removal.body)
+            assert execution == executions.get(removal.id)
+            assert removal.members["state"] == removal.state == execution.state
+            assert list(removal.history) == executions.history(removal.id)
+            assert not database.in_transaction
+            return removal.id == "b"
+
+        database.on_compact(
+            before=lambda rules: told.append(("before", len(rules))),
+            keep=keep,
+            archive=lambda gone: told.append([removal.id for removal in gone]),
+            after=lambda report: told.append(("after", report.pruned["execution"].records)),
+        )
+        report = database.compact(Retention(keep=DAY), reclaim=False)
+        assert told == [("before", 1), *"abcd", ["a", "c", "d"], ("after", 3)]
+        assert (report.kept, report.failed) == (1, 0)
+        assert ids(executions.each()) == ["b"]
+        assert_deeply_sound(database)
+
+    def test_a_hook_that_raises_keeps_the_record(
+        self, caplog: pytest.LogCaptureFixture, hooked: Aging
+    ) -> None:
+        """What a hook raises, or an answer that is none, keeps the record it was asked about; the
+        rest goes on, and both the log and the report tell of it.
+        """
+        database = hooked.database
+        executions = ExecutionStore(database)
+
+        def keep(removal: Removal) -> bool:
+            if removal.id == "b":
+                raise ZeroDivisionError("no such luck")
+            return None if removal.id == "c" else False  # type: ignore[return-value]
+
+        database.on_compact(keep=keep)
+        report = database.compact(Retention(keep=DAY), reclaim=False)
+        assert ids(executions.each()) == ["b", "c"]
+        assert (report.kept, report.failed) == (0, 2)
+        assert [note for note in report.notes if "no such luck" in note]
+        assert [note for note in report.notes if "True or False" in note]
+        assert "no such luck" in caplog.text
+        executions.create(Execution(id="goes on", job_id="j"))
+        assert_deeply_sound(database)
+
+    def test_what_cannot_be_archived_stays(self, hooked: Aging) -> None:
+        """Where the archive fails, nothing that it was given goes."""
+        database = hooked.database
+        executions = ExecutionStore(database)
+
+        def archive(removals: object) -> None:
+            raise OSError("no space left on the archive's device")
+
+        database.on_compact(archive=archive)
+        report = database.compact(Retention(keep=DAY), reclaim=False)
+        assert (executions.count(), report.failed) == (4, 4)
+        assert "no space left" in report.notes[0]
+        assert_deeply_sound(database)
+
+    def test_before_may_stop_it_all(self, hooked: Aging) -> None:
+        """What `before` raises stops the compaction, not the service."""
+        database = hooked.database
+        executions = ExecutionStore(database)
+
+        def before(rules: object) -> None:
+            raise RuntimeError("not now")
+
+        done: list[Any] = []
+        database.on_compact(before=before, after=done.append)
+        report = database.compact(Retention(keep=DAY))
+        assert (executions.count(), report.pruned) == (4, {})
+        assert report.skipped
+        assert ["not now" in note for note in report.notes] == [True]
+        assert done == [report]
+
+    def test_changed_while_it_was_asked_about(self, hooked: Aging) -> None:
+        """A record that is changed after the hooks were asked stays: they have not seen it so."""
+        database = hooked.database
+        executions = ExecutionStore(database)
+
+        def archive(removals: object) -> None:
+            executions.update("b", next_id="another")
+
+        database.on_compact(archive=archive)
+        report = database.compact(Retention(keep=DAY), reclaim=False)
+        assert ids(executions.each()) == ["b"]
+        assert report.pruned["execution"].records == 3
+        assert_deeply_sound(database)
+
+    def test_a_service_that_is_stopped(self, hooked: Aging) -> None:
+        """Ctrl-C, and whatever `watch` raises, ends compaction between two steps; what is left is
+        whole, and the next run does the rest.
+        """
+        database = hooked.database
+        executions = ExecutionStore(database)
+
+        def stop(store: str, removed: int) -> None:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            database.compact(Retention(keep=DAY), reclaim=False, watch=stop)
+        assert_deeply_sound(database)
+        database.compact(Retention(keep=DAY), reclaim=False)
+        assert executions.count() == 0
+
+
+class DefaultRetentionTests(StoreTests):
+    def test_the_database_own_rules(self, harness: BackendHarness) -> None:
+        """Without being told, compaction goes by what the environment said at opening."""
+        clock = Ticks()
+        with open_database(store_location(harness), clock=clock) as database:
+            executions = ExecutionStore(database)
+            ended(executions, "old")
+            clock.time += 2 * DAY
+            database.compact(reclaim=False)
+            assert executions.count() == 1
+            database.retention = (Retention(keep=DAY),)
+            database.compact(reclaim=False)
+            assert executions.count() == 0

@@ -1,0 +1,152 @@
+"""Writing to an opened location: whose turn it is, and the transaction that a thread has begun."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from threading import get_ident
+from time import perf_counter
+from typing import Any, TypeVar
+
+from storebridge import meta
+from storebridge.blocks import blocks
+from storebridge.driver import Driver
+from storebridge.errors import (
+    ConfigurationError,
+    ReadOnlyError,
+    StorebridgeError,
+    StoreClosedError,
+)
+from storebridge.location import Location
+from storebridge.owner import Owner, this_process
+from storebridge.reading import Reading
+from storebridge.statistics import Statistics
+from storebridge.transaction import Unit
+from storebridge.turns import Turn
+
+logger = logging.getLogger("storebridge")
+_WAITED = 0.001
+T = TypeVar("T")
+
+
+class Writing(Reading):
+    """The writing half of a database. One thread writes at a time; a step of a write is part of the
+    thread's transaction, or a transaction of its own.
+    """
+
+    def __init__(self, driver: Driver, location: Location) -> None:
+        super().__init__(driver, location)
+        self.statistics = Statistics()
+        self._turn = Turn(location.text, location.options.lock_timeout, self.statistics)
+        self._opener: Owner | None = None
+
+    def write(self, operation: Callable[..., T], *args: Any) -> T:
+        """Run `operation(unit, *args)` in the thread's transaction, or in one of its own."""
+        unit = self._unit
+        if unit is None or unit.thread != get_ident():
+            if blocks:
+                self._check_no_other_block()
+            return self._write_alone(operation, args)
+        try:
+            return unit.step(operation, args)  # type: ignore[no-any-return]
+        except StorebridgeError:
+            raise
+        except BaseException as error:
+            self._raise(error)
+
+    def _write_alone(self, operation: Callable[..., T], args: tuple[Any, ...]) -> T:
+        try:
+            unit = self.begin()
+            result = operation(unit, *args)
+            self.commit(unit)
+        except BaseException as error:
+            self.rollback()
+            self._raise(error)
+        return result
+
+    def _check_no_other_block(self) -> None:
+        other = blocks.get(get_ident())
+        if other is not None and other is not self:
+            raise ConfigurationError(
+                f"{self.location.text} cannot take part in a transaction of {other.location.text}:"
+                " stores that share one must be at one location"
+            )
+
+    def begin(self) -> Unit:
+        """Start the thread's write transaction. `write` and `transaction` are its users.
+
+        Whatever it raises, nothing is left begun: also where an exception out of a signal handler
+        strikes in the middle.
+        """
+        self._check_writable()
+        try:
+            self._turn.take()
+            self._check_writable()
+            unit = self._unit = self._begin_unit()
+            if self._opener is None:
+                # It rides the first write's commit: an fsync of its own would slow every opening.
+                meta.write_opener(unit, this_process())
+        except BaseException as error:
+            self.rollback()
+            self._raise(error)
+        return unit
+
+    def _begin_unit(self) -> Unit:
+        asked = perf_counter()
+        try:
+            engine = self.driver.begin(True)
+        finally:
+            started = perf_counter()
+            if started - asked > _WAITED:
+                self._turn.note_wait(started - asked, "another process")
+        return Unit(engine, started)
+
+    def commit(self, unit: Unit) -> None:
+        """Commit and end the thread's transaction."""
+        if self._unit is not unit:
+            raise StoreClosedError(str(self._unusable))
+        try:
+            unit.commit()
+            if self._opener is None:
+                self._opener = this_process()
+            self.statistics.transactions += 1
+            self._end(unit)
+        except BaseException as error:
+            self.rollback()
+            self._raise(error)
+
+    def rollback(self) -> None:
+        """Roll back and end what the thread has begun, if anything."""
+        if not self._turn.is_mine:
+            return
+        unit = self._unit
+        try:
+            if unit is not None:
+                self.statistics.rollbacks += 1
+                unit.rollback()
+        finally:
+            self._end(unit)
+
+    def _end(self, unit: Unit | None) -> None:
+        try:
+            if unit is not None:
+                self._note_duration(perf_counter() - unit.started)
+        finally:
+            self._unit = None
+            self._turn.give()
+
+    def _note_duration(self, took: float) -> None:
+        statistics = self.statistics
+        if took > statistics.longest_transaction_seconds:
+            statistics.longest_transaction_seconds = took
+        if took > statistics.slow_after:
+            statistics.slow_transactions += 1
+            logger.warning("%s: a transaction took %.1f s", self.location.text, took)
+
+    def _check_writable(self) -> None:
+        if self._unusable is not None:
+            raise StoreClosedError(self._unusable)
+        if self.read_only:
+            raise ReadOnlyError(f"{self.location.text}: opened read-only")
+        if self._snapshots and get_ident() in self._snapshots:
+            raise ReadOnlyError(f"{self.location.text}: a write inside a snapshot")
