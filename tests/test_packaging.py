@@ -31,6 +31,8 @@ EXTRA_OF = {
     "storebridge.__main__": "cli",
     "storebridge.testing": "testing",
     "storebridge_lmdb": "lmdb",
+    "storebridge_tinydb.storage": "tinydb",
+    "storebridge_tinydb.aiostorage": "aiotinydb",
 }
 IMPORT_ALL = """
 import importlib, sys
@@ -208,7 +210,7 @@ def test_nothing_needs_more_than_it_requires(bare: Environment, wheel: Path) -> 
     bare.python(IMPORT_ALL.format(modules=modules))
 
 
-@pytest.mark.parametrize("extra", ["cli", "lmdb", "testing"])
+@pytest.mark.parametrize("extra", ["aiotinydb", "cli", "lmdb", "testing", "tinydb"])
 def test_extra_installs_what_its_modules_need(wheel: Path, tmp_path: Path, extra: str) -> None:
     """Every module that an extra is for is imported where just that one is installed."""
     environment = Environment(tmp_path / "venv")
