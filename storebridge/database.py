@@ -27,6 +27,7 @@ from storebridge.owner import Owner
 from storebridge.recount import RecountReport
 from storebridge.spec import StoreLayout
 from storebridge.transaction import Unit
+from storebridge.watching import Watcher, follow
 from storebridge.writing import Writing
 
 if TYPE_CHECKING:
@@ -322,6 +323,27 @@ class Database(Writing):
             if name not in layouts:
                 raise ConfigurationError(f"{self.location.text}: no store is called {name!r}")
         return eventlog.events(self, [layouts[name] for name in names], after, self.sequence())
+
+    def watch(
+        self,
+        after: int | None = None,
+        *,
+        stores: Iterable[str] | None = None,
+        states: Iterable[str] | None = None,
+        checkpoint: str | None = None,
+        timeout: float | None = None,
+    ) -> Iterator[Event]:
+        """The events behind `after` (without: those that come from now on), once each and in order,
+        and then those to come, as soon as they are committed in this process and within a quarter
+        of a second if in another.
+
+        `stores`: only of these. `states`: only those that leave a record in one of these.
+        `checkpoint`: begin behind this checkpoint, at the first event if it was never set, and move
+        it on when the next events are asked for: a reader that was killed meets some of the last
+        ones again, and misses none. `timeout`: end after so many seconds without an event.
+        EventsExpiredError where events were removed before they were read.
+        """
+        return follow(self, Watcher(self, after, stores, states, checkpoint), timeout)
 
     def checkpoint(self, name: str) -> int | None:
         """The sequence number that a named reader of events has come to; None if never set."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, Self, TypeVar
 
@@ -19,6 +20,7 @@ from storebridge.errors import (
     InvalidQueryError,
     InvalidRecordError,
     RecordNotFoundError,
+    StorebridgeError,
     TransactionError,
 )
 from storebridge.events import Event, decode_event
@@ -33,6 +35,17 @@ from storebridge.writes import Expect, Writer
 logger = logging.getLogger("storebridge")
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Change:
+    """One of several changes of state: what `set_state` takes."""
+
+    record_id: str
+    state: str
+    message: str | None = None
+    expect: Expect | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 class RecordStore(Generic[R]):
@@ -108,6 +121,28 @@ class RecordStore(Generic[R]):
         return self.database.write(
             self._write.set_state, record_id, state, message, expect, changes
         )
+
+    def create_many(self, records: Iterable[R]) -> list[R | StorebridgeError]:
+        """As `create` for each, in one transaction. The result of each is the record as stored, or
+        the error for which it, and it alone, was not."""
+        with self.database.transaction():
+            return [_result(self.create, record) for record in records]
+
+    def set_state_many(self, changes: Iterable[Change]) -> list[R | StorebridgeError]:
+        """As `set_state` for each, in one transaction. The result of each is the record as stored,
+        or the error for which it, and it alone, was not changed."""
+        with self.database.transaction():
+            return [
+                _result(
+                    self.set_state,
+                    change.record_id,
+                    change.state,
+                    message=change.message,
+                    expect=change.expect,
+                    **change.fields,
+                )
+                for change in changes
+            ]
 
     def delete(self, record_id: str, *, expect: Expect | None = None) -> None:
         """Remove a record; its history stays readable. RecordNotFoundError, ConflictError."""
@@ -283,6 +318,23 @@ class RecordStore(Generic[R]):
         """The committed events of this store, as `Database.events`."""
         return self.database.events(after, stores=[self.layout.name])
 
+    def watch(
+        self,
+        after: int | None = None,
+        *,
+        states: Iterable[str] | None = None,
+        checkpoint: str | None = None,
+        timeout: float | None = None,
+    ) -> Iterator[Event]:
+        """The events of this store as they come, as `Database.watch`."""
+        return self.database.watch(
+            after,
+            stores=[self.layout.name],
+            states=states,
+            checkpoint=checkpoint,
+            timeout=timeout,
+        )
+
     def quarantined(self) -> Iterator[tuple[str, str]]:
         """Records that cannot be read: id and reason. Reads every record."""
         position: Position | None = None
@@ -347,6 +399,13 @@ class RecordStore(Generic[R]):
     def _check_query_state(self, state: Any) -> None:
         if state not in self.layout.states:
             raise InvalidQueryError(f"state {state!r} is none of {', '.join(self.layout.states)}")
+
+
+def _result(call: Callable[..., T], *args: Any, **kwargs: Any) -> T | StorebridgeError:
+    try:
+        return call(*args, **kwargs)
+    except StorebridgeError as error:
+        return error
 
 
 def _query_time(name: str, time: Any) -> datetime | None:

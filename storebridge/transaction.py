@@ -81,6 +81,11 @@ class Unit:
         """Note an event, and which counters its record leaves and enters."""
         self._events.append((history, record_id, body, leaves, enters))
 
+    @property
+    def has_events(self) -> bool:
+        """Whether anything happened to a record."""
+        return bool(self._events)
+
     def step(self, operation: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """Run `operation(unit, *args)`: it takes full effect or none, and the transaction goes on
         even if it raises one of our errors. Any other exception may have come out of the middle of

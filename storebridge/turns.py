@@ -1,15 +1,44 @@
-"""Turns of the threads of one process: one of them writes at a time."""
+"""Turns of the threads of one process: one of them writes at a time, and what others want to write
+meanwhile it may take along."""
 
 from __future__ import annotations
 
 import logging
-from threading import RLock
+from collections import deque
+from collections.abc import Callable
+from threading import Lock, RLock
 from time import perf_counter
+from typing import Any
 
 from storebridge.errors import StoreLockedError
 from storebridge.statistics import Statistics
 
 logger = logging.getLogger("storebridge")
+LONGEST_LINE = 4096
+"""Jobs that may wait; whoever comes then waits for the turn itself."""
+
+
+class Job:
+    """A write that waits for somebody to take it along, or to call its own thread to the turn."""
+
+    __slots__ = ("args", "called", "error", "has_come", "operation", "ready", "result")
+
+    def __init__(self, operation: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self.operation = operation
+        self.args = args
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.called = False
+        """Whether its thread is to take the turn itself; else, once it is ready, it was done."""
+        self.has_come = False
+        """Whether its thread, once called, has come or given up."""
+        self.ready = Lock()
+        self.ready.acquire()
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Let its thread go on, with this error or the result."""
+        self.error = error
+        self.ready.release()
 
 
 class Turn:
@@ -24,11 +53,21 @@ class Turn:
         self._timeout = timeout
         self._statistics = statistics
         self._lock = RLock()
+        self._mutex = Lock()  # the line and where its jobs are, for moments
+        self.line: deque[Job] = deque()
+        """Who waits to be taken along, first come first."""
+        self._expected = 0
+        """How many threads have been called to the turn and have not come yet."""
 
     @property
     def is_mine(self) -> bool:
         """Whether the calling thread holds it."""
         return self._lock._is_owned()  # type: ignore[attr-defined, no-any-return]
+
+    def try_take(self) -> bool:
+        """Take the turn if nobody has it or was called to it: whoever writes without a pause must
+        not come before those who wait, who would then never share a commit."""
+        return not self._expected and self._lock.acquire(blocking=False)
 
     def take(self) -> None:
         """Wait for the turn, if the thread does not have it. StoreLockedError after the timeout."""
@@ -39,15 +78,98 @@ class Turn:
         """Let the next thread write, if this one was writing."""
         if self.is_mine:
             self._lock.release()
+            if self.line:
+                self._call_next()
+
+    # --- the line ---
+
+    def stand_in_line(self, job: Job) -> bool:
+        """Wait until somebody has done the job: False; or until the turn is the caller's, who then
+        does it himself: True. StoreLockedError after the timeout, the job is then not done."""
+        started = perf_counter()
+        with self._mutex:
+            self.line.append(job)
+        try:
+            # Whoever had the turn may have given it before he could see the job.
+            if self.try_take():
+                return self._is_mine_to_do(job)
+            done = job.ready.acquire(timeout=self._timeout)
+            self.note_wait(perf_counter() - started, "another thread")
+            if not done and self._leave(job):
+                raise self._timed_out()
+            if not done:
+                job.ready.acquire()  # somebody is doing it
+            if job.called:
+                self._come(job)
+            return job.called
+        except BaseException:
+            if not self._leave(job) and job.called:
+                self._note_arrival(job)
+                self._call_next()
+            raise
+
+    def _come(self, job: Job) -> None:
+        try:
+            self.take()
+        finally:
+            self._note_arrival(job)
+
+    def _note_arrival(self, job: Job) -> None:
+        with self._mutex:
+            self._expected -= not job.has_come
+            job.has_come = True
+
+    def _is_mine_to_do(self, job: Job) -> bool:
+        """For who has the turn: nobody is doing anything. Done jobs give it back."""
+        if self._leave(job):
+            return True
+        if job.called:
+            self._come(job)
+            return True
+        job.ready.acquire()
+        self.give()
+        return False
+
+    def _leave(self, job: Job) -> bool:
+        """Whether the job was still in line; it is no more."""
+        with self._mutex:
+            try:
+                self.line.remove(job)
+            except ValueError:
+                return False
+            return True
+
+    def take_along(self, most: int) -> list[Job]:
+        """The first of the line, for who has the turn: to be ended, each of them, or put back."""
+        with self._mutex:
+            return [self.line.popleft() for _ in range(min(most, len(self.line)))]
+
+    def put_back(self, jobs: list[Job]) -> None:
+        """Put jobs that were taken along and not done where they came from."""
+        with self._mutex:
+            self.line.extendleft(reversed(jobs))
+        if jobs:
+            self._call_next()
+
+    def _call_next(self) -> None:
+        with self._mutex:
+            job = self.line.popleft() if self.line else None
+            if job is not None:
+                self._expected += 1
+                job.called = True
+                job.ready.release()
 
     def _wait(self) -> None:
         started = perf_counter()
         got = self._lock.acquire(timeout=self._timeout)
         self.note_wait(perf_counter() - started, "another thread")
         if not got:
-            raise StoreLockedError(
-                f"{self._name}: another thread of this process wrote for {self._timeout:g} s"
-            )
+            raise self._timed_out()
+
+    def _timed_out(self) -> StoreLockedError:
+        return StoreLockedError(
+            f"{self._name}: another thread of this process wrote for {self._timeout:g} s"
+        )
 
     def note_wait(self, seconds: float, whom: str) -> None:
         """Count a wait for somebody else's writing; log a long one."""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from threading import get_ident
+from threading import get_ident, main_thread
 from time import perf_counter
 from typing import Any, TypeVar
 
 from storebridge import meta
 from storebridge.blocks import blocks
-from storebridge.driver import Driver
+from storebridge.driver import Driver, ErrorKind, UniqueClash
 from storebridge.errors import (
     ConfigurationError,
+    ConflictError,
     ReadOnlyError,
     StorebridgeError,
     StoreClosedError,
@@ -22,10 +23,16 @@ from storebridge.owner import Owner, this_process
 from storebridge.reading import Reading
 from storebridge.statistics import Statistics
 from storebridge.transaction import Unit
-from storebridge.turns import Turn
+from storebridge.turns import LONGEST_LINE, Job, Turn
 
 logger = logging.getLogger("storebridge")
 _WAITED = 0.001
+_WRITE_ATTEMPTS = 5
+_MOST_TOGETHER = 256
+"""Writes of other threads that share one commit: so many that its cost hardly counts, so few that
+the first of them does not wait for long."""
+_MAIN = main_thread().ident
+"""Signal handlers raise in this thread: they must not strike in somebody else's write."""
 T = TypeVar("T")
 
 
@@ -39,6 +46,7 @@ class Writing(Reading):
         self.statistics = Statistics()
         self._turn = Turn(location.text, location.options.lock_timeout, self.statistics)
         self._opener: Owner | None = None
+        self._listeners: tuple[Callable[[], object], ...] = ()
 
     def write(self, operation: Callable[..., T], *args: Any) -> T:
         """Run `operation(unit, *args)` in the thread's transaction, or in one of its own."""
@@ -55,14 +63,60 @@ class Writing(Reading):
             self._raise(error)
 
     def _write_alone(self, operation: Callable[..., T], args: tuple[Any, ...]) -> T:
-        try:
-            unit = self.begin()
-            result = operation(unit, *args)
-            self.commit(unit)
-        except BaseException as error:
-            self.rollback()
-            self._raise(error)
+        """In a transaction of its own, or in that of the thread which writes at this moment: each
+        step is undone alone if it fails, and told of after the one commit that they share."""
+        turn = self._turn
+        if turn.try_take() or len(turn.line) >= LONGEST_LINE:
+            return self._lead(operation, args)
+        self._check_writable()
+        job = Job(operation, args)
+        if turn.stand_in_line(job):
+            return self._lead(operation, args)
+        if job.error is not None:
+            self._raise(job.error)
+        return job.result  # type: ignore[no-any-return]
+
+    def _lead(self, operation: Callable[..., T], args: tuple[Any, ...]) -> T:
+        attempts = _WRITE_ATTEMPTS
+        others: list[Job] = []
+        while True:
+            commits = False
+            try:
+                unit = self.begin()
+                result = operation(unit, *args)
+                if self._turn.line and get_ident() != _MAIN:
+                    others += self._turn.take_along(_MOST_TOGETHER - len(others))
+                broken = _run(unit, others)
+                if broken is None:
+                    commits = True
+                    self.commit(unit)
+                    break
+                # It may have come out of the middle of a change: the transaction is lost, and the
+                # others are done again without it.
+                others.remove(broken)
+                self.rollback()
+                broken.ready.release()
+            except BaseException as error:
+                self.rollback()
+                attempts -= 1
+                if attempts and self._lost_a_race(error):
+                    continue
+                if commits:
+                    for job in others:
+                        job.end(error)
+                else:
+                    self._turn.put_back(others)
+                self._raise(error)
+        for job in others:
+            job.ready.release()
         return result
+
+    def _lost_a_race(self, error: BaseException) -> bool:
+        """Whether the engine gave a transaction up for another one's sake: nothing of it was kept,
+        and the same work may succeed if done again. A caller's own expectation that is not met is
+        no such thing."""
+        cause = error.__cause__ if isinstance(error, ConflictError) else error
+        return cause is not None and self.driver.kind(cause) is ErrorKind.CONFLICT
 
     def _check_no_other_block(self) -> None:
         other = blocks.get(get_ident())
@@ -114,6 +168,18 @@ class Writing(Reading):
         except BaseException as error:
             self.rollback()
             self._raise(error)
+        if self._listeners and unit.has_events:
+            for listener in self._listeners:
+                listener()
+
+    def on_events(self, listener: Callable[[], object]) -> None:
+        """Call `listener()` after each commit of this process that has events, in the thread that
+        committed. It must be quick and not raise."""
+        self._listeners = (*self._listeners, listener)
+
+    def off_events(self, listener: Callable[[], object]) -> None:
+        """Call it no more."""
+        self._listeners = tuple(each for each in self._listeners if each != listener)
 
     def rollback(self) -> None:
         """Roll back and end what the thread has begun, if anything."""
@@ -150,3 +216,18 @@ class Writing(Reading):
             raise ReadOnlyError(f"{self.location.text}: opened read-only")
         if self._snapshots and get_ident() in self._snapshots:
             raise ReadOnlyError(f"{self.location.text}: a write inside a snapshot")
+
+
+def _run(unit: Unit, jobs: list[Job]) -> Job | None:
+    """Do jobs one after the other, each undone alone if it fails. Returns the one, if any, whose
+    error leaves it open what it has done."""
+    for job in jobs:
+        job.error = None
+        try:
+            job.result = unit.step(job.operation, job.args)
+        except (StorebridgeError, UniqueClash) as error:
+            job.error = error
+        except BaseException as error:
+            job.error = error
+            return job
+    return None

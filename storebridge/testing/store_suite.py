@@ -25,9 +25,11 @@ from storebridge.testing.stores.retaining import (
     HookTests,
     RetentionTests,
 )
+from storebridge.testing.stores.sharing import SharingTests
 from storebridge.testing.stores.together import TogetherTests
 from storebridge.testing.stores.transactions import StoreTransactionTests
 from storebridge.testing.stores.transferring import TransferTests
+from storebridge.testing.stores.watching import ManyTests, WatchTests
 
 __all__ = ["BackendHarness", "StoreConformance"]
 
@@ -52,6 +54,9 @@ class StoreConformance(
     UnreadableTests,
     RecoveriesTests,
     ClaimTests,
+    SharingTests,
+    WatchTests,
+    ManyTests,
     TogetherTests,
     TransferTests,
     StoreMachineTests,

@@ -1,0 +1,116 @@
+"""Watching: the events of a database as they come, each once and in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from threading import Event as Signal
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from storebridge.errors import ConfigurationError, InvalidQueryError
+from storebridge.events import Event
+
+if TYPE_CHECKING:
+    from storebridge.database import Database
+
+POLL_SECONDS = 0.25
+"""How often is looked for what other processes have written; what this one writes is told of."""
+_PAGE = 500
+
+
+class Watcher:
+    """How far a reader of events has come, and what is next."""
+
+    def __init__(
+        self,
+        database: Database,
+        after: int | None,
+        stores: Iterable[str] | None,
+        states: Iterable[str] | None,
+        checkpoint: str | None,
+    ) -> None:
+        if after is not None and checkpoint is not None:
+            raise ConfigurationError("watch: give either `after` or a checkpoint")
+        if isinstance(stores, str) or isinstance(states, str):
+            raise InvalidQueryError("watch: stores and states are collections of names")
+        self._database = database
+        self._after = after
+        self._stores = None if stores is None else list(stores)
+        self._states = None if states is None else frozenset(states)
+        self._checkpoint = checkpoint
+        self._saved = -1
+        self._seen = 0
+        self.at_end = False
+        """Whether there was nothing more than what was given last."""
+
+    def begin(self) -> None:
+        """Find out where to begin: at the checkpoint, else with what comes from now on."""
+        if self._checkpoint is not None:
+            self._after = self._saved = self._database.checkpoint(self._checkpoint) or 0
+        if self._after is None:
+            self._after = self._database.sequence()
+
+    def next_events(self) -> list[Event]:
+        """Some of the events behind those that were given, perhaps none. EventsExpiredError where
+        some have been removed unread."""
+        assert self._after is not None
+        found: list[Event] = []
+        last = self._database.sequence()
+        self.at_end = True
+        if last == self._after:
+            return found
+        for event in self._database.events(self._after, stores=self._stores):
+            found.append(event)
+            if len(found) == _PAGE:
+                self.at_end = False
+                break
+        # Events that are not asked for need not be looked at again.
+        self._after = found[-1].sequence if found else last
+        return [event for event in found if self._is_wanted(event)]
+
+    def _is_wanted(self, event: Event) -> bool:
+        return self._states is None or event.state in self._states
+
+    def note_seen(self, event: Event) -> None:
+        """The reader has done with an event."""
+        self._seen = event.sequence
+
+    @property
+    def has_progress(self) -> bool:
+        """Whether the checkpoint is behind what was seen."""
+        return self._checkpoint is not None and self._seen > self._saved
+
+    def save(self) -> None:
+        """Set the checkpoint to what was seen."""
+        assert self._checkpoint is not None
+        self._database.set_checkpoint(self._checkpoint, self._seen)
+        self._saved = self._seen
+
+
+def follow(database: Database, watcher: Watcher, timeout: float | None) -> Iterator[Event]:
+    """See `Database.watch`."""
+    news = Signal()
+    watcher.begin()
+    database.on_events(news.set)
+    quiet_since = monotonic()
+    try:
+        while True:
+            news.clear()
+            for event in watcher.next_events():
+                yield event
+                watcher.note_seen(event)
+                quiet_since = monotonic()
+            if watcher.has_progress:
+                watcher.save()
+            if not watcher.at_end:
+                continue
+            left = POLL_SECONDS
+            if timeout is not None:
+                left = min(left, quiet_since + timeout - monotonic())
+                if left <= 0:
+                    return
+            news.wait(left)
+    finally:
+        database.off_events(news.set)
+        if watcher.has_progress and not database.closed:
+            watcher.save()
