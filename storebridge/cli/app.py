@@ -19,6 +19,7 @@ from storebridge.cli.doctor import doctor
 from storebridge.cli.failures import report, say
 from storebridge.cli.recordcommands import executions, jobs
 from storebridge.cli.transfer import export, import_, migrate, verify
+from storebridge.cli.watching import watch
 
 SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "See it work": (demo, overview.backends),
@@ -34,7 +35,7 @@ SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "Keep a copy": (backup, restore),
     "Move and compare": (migrate, verify, export, import_),
     "What is in them": (database.tables, contents.keys, contents.get, database.shell),
-    "Records": (jobs, executions),
+    "Records": (jobs, executions, watch),
     "Bolt files": (bolt,),
 }
 

@@ -185,10 +185,11 @@ def show_history(kind: Kind, where: Where, record_id: str, as_json: bool) -> Non
 def print_events(events: list[Event]) -> None:
     """What happened, oldest first."""
     headers = ("event", "at", "revision", "kind", "state", "message")
-    output.print_rows(headers, [_event_cells(event) for event in events])
+    output.print_rows(headers, [event_cells(event) for event in events])
 
 
-def _event_cells(event: Event) -> tuple[Any, ...]:
+def event_cells(event: Event) -> tuple[Any, ...]:
+    """Number, time, revision, kind, state and what was said of an event."""
     at = times.rfc3339(event.at)
     at = at[:23].replace("T", " ") if output.on_terminal() else at
     state = event.state
@@ -261,9 +262,10 @@ def job_prefix_resolved(where: Where, job_id: str | None) -> str | None:
 
 
 def list_orphans(where: Where, as_json: bool, nodes: tuple[str, ...]) -> None:
-    """Print the executions whose owner is gone; only the processes of this machine can be seen."""
+    """Print the executions whose owner is gone: a process of these nodes, or without its lease."""
     named = nodes or (node_id_from_environment(prefix=where.env_prefix),)
     with opened(EXECUTIONS, where) as store:
         assert isinstance(store, ExecutionStore)
-        orphans = [orphan for node in named for orphan in store.orphans(node)]
-        print_records(EXECUTIONS, store, orphans, as_json)
+        # One whose lease has run out is an orphan seen from any node.
+        orphans = {orphan.id: orphan for node in named for orphan in store.orphans(node)}
+        print_records(EXECUTIONS, store, list(orphans.values()), as_json)
