@@ -18,6 +18,7 @@ def race(
     operations: int,
     rounds: int,
     target: float,
+    than: str = "by hand",
     prepare: Callable[[], object] = lambda: None,
 ) -> float:
     """Alternate `rounds` rounds of `operations` operations each, print and return ours / theirs.
@@ -40,7 +41,7 @@ def race(
     verdict = "reached" if ratio <= target else "MISSED"
     benchmark.extra_info.update(ratio=round(ratio, 3), target=target, verdict=verdict)
     print(
-        f"\n{benchmark.name}: {our_median / operations * 1e6:.1f} us, by hand"
+        f"\n{benchmark.name}: {our_median / operations * 1e6:.1f} us, {than}"
         f" {their_median / operations * 1e6:.1f} us: ratio {ratio:.2f}, target {target} {verdict}"
     )
     return ratio

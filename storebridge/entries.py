@@ -288,7 +288,8 @@ class EntryWriter(Writer[Entry]):
         self._note_change(unit, self._change(unit, *found, changes))
 
     def _note_change(self, unit: Unit, entry: Entry) -> None:
-        self._note(unit, entry, UPDATED, None, "")
+        event = encode_event(UPDATED, entry.modified_at, entry.revision, None, None)
+        unit.event(self._history, entry.id, event, None, None)
 
     def _remove(
         self, unit: Unit, entry: Entry, body: bytes, values: Values, message: str = ""

@@ -92,6 +92,9 @@ class Lock:
     again and again at short, random intervals, in no order.
     """
 
+    _loose = False
+    """Whether it is to be given back when the object goes: from `with` on, until its end."""
+
     def __init__(
         self,
         locks: LockStore,
@@ -152,8 +155,10 @@ class Lock:
         return self._token
 
     def _give_up(self) -> None:
-        """An exception out of a signal handler can strike when it is taken and nobody knows yet."""
-        if self._token is not None:
+        """Give it back after an exception out of a signal handler, which can strike when it is
+        taken and nobody knows yet; in the middle of a transaction, as soon as that is undone."""
+        self._loose = self._locks.database.in_transaction
+        if self._token is not None and not self._loose:
             with contextlib.suppress(StorebridgeError):
                 self.release()
             self._forget()
@@ -248,7 +253,14 @@ class Lock:
         return f"{self._locks.spec.name} {self.key!r}"
 
     def __enter__(self) -> Self:
-        self.acquire()
+        before = self._token
+        self._loose = True
+        try:
+            self.acquire()
+        except BaseException:
+            if self._token != before:
+                self._give_up()
+            raise
         return self
 
     def __exit__(
@@ -263,6 +275,15 @@ class Lock:
             if error is None:
                 raise
             logger.warning("%s", lost)
+        except BaseException:
+            self._give_up()
+            raise
+        self._loose = False
+
+    def __del__(self) -> None:
+        # An exception out of a signal handler can strike before the first step of `__exit__`.
+        if self._loose:
+            self._give_up()
 
 
 def _checked(timeout: float | None, default: float) -> float:
