@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 import psycopg
@@ -30,10 +30,12 @@ class Link:
     Used by one thread at a time. Every error is a DriverError.
     """
 
-    __slots__ = ("_ask", "_busy", "_connection", "_pipeline", "_send")
+    __slots__ = ("_ask", "_busy", "_connection", "_pipeline", "_send", "session")
 
     def __init__(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
         self._connection = connection
+        self.session = (0, "")
+        """By what the server knows it: process id and start."""
         # An integer's size would else be part of what makes a prepared statement another one.
         connection.adapters.register_dumper(int, Int8Dumper)
         connection.prepared_max = _PREPARED
@@ -142,8 +144,12 @@ class Link:
         return True
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection, in the midst of whatever it is doing."""
         self._connection.close()
+        if self._pipeline is not None:
+            # Else it would complain when it is collected.
+            with suppress(DriverError):
+                self._leave()
 
     def _leave_after_rollback(self) -> None:
         # After an error the pipeline executes nothing: then it is rolled back outside of it.

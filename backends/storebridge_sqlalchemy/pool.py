@@ -16,13 +16,23 @@ from storebridge_sqlalchemy.address import Address
 from storebridge_sqlalchemy.errors import kind
 from storebridge_sqlalchemy.link import Link
 
+_WHO = (
+    "SELECT pid, extract(epoch FROM backend_start)::text FROM pg_stat_activity"
+    " WHERE pid = pg_backend_pid()"
+)
+_TERMINATE = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE pid = %s AND extract(epoch FROM backend_start)::text = %s"
+)
+
 
 class Lease:
     """A connection in use."""
 
-    __slots__ = ("_proxied", "link")
+    __slots__ = ("_pool", "_proxied", "link")
 
-    def __init__(self, proxied: PoolProxiedConnection) -> None:
+    def __init__(self, pool: Pool, proxied: PoolProxiedConnection) -> None:
+        self._pool = pool
         self._proxied: PoolProxiedConnection | None = proxied
         self.link = cast(Link, proxied.dbapi_connection)
 
@@ -35,6 +45,8 @@ class Lease:
         """Close the connection, since nobody knows what state it is in."""
         proxied, self._proxied = self._proxied, None
         if proxied is not None:
+            if self.link.lost:
+                self._pool.ghosts.append(self.link.session)
             proxied.invalidate()
 
 
@@ -47,6 +59,8 @@ class Pool:
         self._address = address
         self._timeout = timeout
         self._settings = settings
+        self.ghosts: list[tuple[int, str]] = []
+        """Sessions whose connection was lost: the server may not know, and keep their locks."""
         self._pool = QueuePool(
             self._connect,  # type: ignore[arg-type]
             pool_size=address.pool_size,
@@ -64,7 +78,7 @@ class Pool:
         cannot be reached or refuses.
         """
         try:
-            return Lease(self._pool.connect())
+            lease = Lease(self, self._pool.connect())
         except PoolTimeoutError:
             raise DriverError(
                 ErrorKind.LOCKED,
@@ -75,6 +89,13 @@ class Pool:
             found = kind(error) or ErrorKind.OTHER
             said = " ".join(str(error).split())  # each host that was tried has a line
             raise DriverError(found, f"{self._address.text}: cannot connect: {said}") from error
+        try:
+            while self.ghosts:
+                lease.link.single(_TERMINATE, self.ghosts.pop())
+        except BaseException:
+            lease.discard()
+            raise
+        return lease
 
     def ask(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """The rows of a statement on its own."""
@@ -97,9 +118,10 @@ class Pool:
         link = Link(connection)
         try:
             calls = ", ".join(["set_config(%s, %s, false)"] * len(self._settings))
-            link.single(
-                f"SELECT {calls}", [text for pair in self._settings.items() for text in pair]
-            )
+            values = [text for pair in self._settings.items() for text in pair]
+            link.single(f"SELECT {calls}", values)
+            ((process, started),) = link.single(_WHO)
+            link.session = (process, started)
         except BaseException:
             link.close()
             raise

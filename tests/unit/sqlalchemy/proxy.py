@@ -17,7 +17,8 @@ class Proxy:
 
     `delay`: seconds that each word is under way. `cut_when`: asked for each piece that the client
     sends; at the first True the connection is lost, as `deliver` says: the piece arrives at the
-    server or not, its answer never arrives. `hold`: the piece arrives when `release` is called.
+    server or not, its answer never arrives. `hold`: the piece arrives when `release` is called;
+    `delivered` tells when the server is done with it.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -30,6 +31,7 @@ class Proxy:
         self.deliver = True
         self.hold = False
         self.cut = threading.Event()
+        self.delivered = threading.Event()
         self._release = threading.Event()
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
@@ -102,30 +104,36 @@ class Proxy:
             if not line.cut:
                 with suppress(OSError):
                     client.sendall(piece)
+        line.silent.set()
         _end(client)
 
     def _cut(self, client: socket.socket, server: socket.socket, piece: bytes, line: _Line) -> None:
         line.cut = True
         if self.hold:
-            _end(client)
+            with suppress(OSError):
+                client.shutdown(socket.SHUT_WR)
             self.cut.set()
             self._release.wait(60)
+            piece += b"".join(_pieces(client))  # what it said before it noticed
         if self.deliver:
             with suppress(OSError):
                 server.sendall(piece)
-                server.settimeout(0.2)  # the server has it, and answers nobody
-                time.sleep(0.2)
+                server.shutdown(socket.SHUT_WR)
+            # Its answer goes nowhere; when the server has no more to say, it is done.
+            line.silent.wait(20)
+            self.delivered.set()
         _end(client)
         _end(server)
         self.cut.set()
 
 
 class _Line:
-    """One connection: whether the server spoke last, and whether it was cut."""
+    """One connection: whether the server spoke last, has ended it, and whether it was cut."""
 
     def __init__(self) -> None:
         self.answered = True
         self.cut = False
+        self.silent = threading.Event()
 
 
 def _pieces(source: socket.socket) -> Iterator[bytes]:

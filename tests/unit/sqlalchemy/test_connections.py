@@ -1,0 +1,365 @@
+"""Connections that are slow, or lost: between two calls, in a transaction, and just when it was
+being committed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from storebridge_sqlalchemy import commits, pool
+
+from storebridge import Database as Opened
+from storebridge import Job, JobStore, StorageError, open_database
+from storebridge.driver import Driver, DriverError, ErrorKind, Range
+from storebridge.testing.harness import reading, writing
+from storebridge.testing.samples import ENTRY, LAYOUT, LOG, TABLES, entry
+from storebridge.testing.stores.base import assert_sound
+from tests.postgres_server import Database, Server
+from tests.unit.sqlalchemy.conftest import Open
+from tests.unit.sqlalchemy.proxy import Proxy, proxy_to
+
+CALLS: dict[str, Callable[[JobStore], object]] = {
+    "get": lambda jobs: jobs.get("j").id,
+    "find": lambda jobs: [job.id for job in jobs.find()],
+    "create": lambda jobs: jobs.create(Job()).state,
+    "set_state": lambda jobs: jobs.set_state("j", "Running").state,
+    "counts": lambda jobs: jobs.counts()["Failed"],
+    "describe": lambda jobs: jobs.database.describe()["server_encoding"],
+}
+
+
+def disconnect_all(postgresql: Database) -> None:
+    """Have the server end every connection but our own, as its administrator would."""
+    with postgresql.connect() as connection:
+        (pids,) = connection.execute(
+            "SELECT array_agg(pid) FROM pg_stat_activity WHERE application_name LIKE 'storebridge%'"
+        ).fetchone() or ([],)
+        for pid in pids:
+            connection.execute("SELECT pg_terminate_backend(%s, 10000)", [pid])
+
+
+@pytest.fixture
+def jobs(target: str) -> Iterator[JobStore]:
+    with open_database(f"{target}&lock_timeout=20") as database:
+        jobs = JobStore(database)
+        jobs.create(Job(id="j"))
+        yield jobs
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=list(CALLS))
+def test_a_connection_that_was_ended_meanwhile(
+    postgresql: Database, jobs: JobStore, call: Callable[[JobStore], object]
+) -> None:
+    """Whatever the server did to idle connections, the next call works."""
+    with jobs.database.snapshot():
+        jobs.count()
+        jobs.count()
+    disconnect_all(postgresql)
+    call(jobs)
+    assert_sound(jobs.database)
+
+
+def test_a_restart_of_the_server(own_postgresql: Server) -> None:
+    """A server that was restarted between two calls is noticed by nobody; a transaction that was
+    open is an error that says so, and is gone, whether the server ended in order or crashed.
+    """
+    with open_database(own_postgresql.target()) as database:
+        jobs = JobStore(database)
+        for number in range(3):
+            jobs.create(Job(id=str(number)))
+        own_postgresql.restart()
+        assert jobs.get("0").id == "0"
+        own_postgresql.restart()
+        jobs.set_state("0", "Running")
+        with pytest.raises(StorageError, match="connection to the server was lost"):  # noqa: PT012, SIM117
+            with database.transaction():
+                jobs.set_state("1", "Running")
+                own_postgresql.restart(signal.SIGQUIT)
+                jobs.set_state("2", "Running")
+        with pytest.raises(StorageError, match="connection to the server was lost"):  # noqa: PT012, SIM117
+            with database.snapshot():
+                jobs.count()
+                own_postgresql.restart()
+                jobs.count()
+        assert [job.state for job in jobs.find(sort="id")] == ["Running", "Pending", "Pending"]
+        assert_sound(database)
+
+
+def test_a_server_that_is_away(own_postgresql: Server) -> None:
+    """While the server is not there, calls fail with an error that says so in one line; when it is
+    back, they work.
+    """
+    location = own_postgresql.target()
+    with open_database(location) as database:
+        jobs = JobStore(database)
+        jobs.create(Job(id="j"))
+        own_postgresql.stop()
+        try:
+            for call in CALLS.values():
+                with pytest.raises(StorageError, match=r"cannot connect: .*refused") as caught:
+                    call(jobs)
+                assert "\n" not in str(caught.value)
+        finally:
+            own_postgresql.start()
+        for call in CALLS.values():
+            call(jobs)
+        assert_sound(database)
+    own_postgresql.stop()
+    try:
+        with pytest.raises(StorageError, match="cannot connect"):
+            open_database(location)
+    finally:
+        own_postgresql.start()
+
+
+def test_a_connection_that_is_lost_inside_a_transaction(postgresql: Database, opened: Open) -> None:
+    """The call that notices fails, the transaction can only be rolled back, and the next one
+    works.
+    """
+    driver = opened()
+    for write in (True, False):
+        transaction = driver.begin(write)
+        assert transaction.get(ENTRY.name, ("a",)) is None
+        disconnect_all(postgresql)
+        with pytest.raises(DriverError, match="connection to the server was lost") as caught:
+            transaction.get(ENTRY.name, ("b",))
+        assert caught.value.kind is ErrorKind.OTHER
+        with pytest.raises(DriverError):
+            transaction.get(ENTRY.name, ("b",))
+        transaction.rollback()
+        transaction.rollback()
+        with writing(driver) as again:
+            again.tally({"n": 1})
+
+
+# --- a commit whose answer is lost ---
+
+
+@pytest.fixture
+def far(target: str) -> Iterator[tuple[Driver, Proxy]]:
+    """A database that is reached by way of a proxy, with a transaction committed."""
+    from storebridge_sqlalchemy import backend
+
+    from storebridge.driver import Options
+
+    with proxy_to(target) as proxy:
+        driver = backend.open(proxy.url(target), Options(lock_timeout=20.0))
+        driver.create_tables(TABLES, LAYOUT)
+        with writing(driver) as transaction:
+            transaction.insert(ENTRY.name, ("before",), entry(), b"{}")
+            transaction.tally({"n": 1})
+        yield driver, proxy
+        driver.close()
+
+
+def is_commit(piece: bytes) -> bool:
+    return b"COMMIT\0" in piece  # "READ COMMITTED" is none
+
+
+def change(driver: Driver, tally: bool = True) -> None:
+    """A transaction, numbered or not."""
+    with writing(driver) as transaction:
+        transaction.insert(ENTRY.name, ("new",), entry(), b"{}")
+        if tally:
+            number = transaction.tally({"n": 1})["n"]
+            transaction.insert(LOG.name, (number,), ("w",), b"{}")
+
+
+def entries(driver: Driver) -> tuple[int, int, int]:
+    with reading(driver) as transaction:
+        counted = [transaction.count(table.name, Range()) for table in (ENTRY, LOG)]
+        return (*counted, transaction.totals("n")["n"])  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("tally", [True, False], ids=["numbered", "plain"])
+def test_a_commit_that_arrived(far: tuple[Driver, Proxy], tally: bool) -> None:
+    """Where the commit reached the server and only its answer was lost, it has succeeded."""
+    driver, proxy = far
+    proxy.cut_when, proxy.deliver = is_commit, True
+    change(driver, tally)
+    assert proxy.cut.is_set()
+    assert entries(driver) == (2, int(tally), 1 + tally)
+
+
+@pytest.mark.parametrize("tally", [True, False], ids=["numbered", "plain"])
+def test_a_commit_that_never_arrived(far: tuple[Driver, Proxy], tally: bool) -> None:
+    """Where the commit did not reach the server, it failed, nothing of it is there, and the same
+    work can be done again.
+    """
+    driver, proxy = far
+    proxy.cut_when, proxy.deliver = is_commit, False
+    with pytest.raises(DriverError, match="connection to the server was lost"):
+        change(driver, tally)
+    assert entries(driver) == (1, 0, 1)
+    change(driver, tally)
+    assert entries(driver) == (2, int(tally), 1 + tally)
+
+
+@pytest.mark.parametrize("tally", [True, False], ids=["numbered", "plain"])
+def test_a_commit_that_arrives_late(far: tuple[Driver, Proxy], tally: bool) -> None:
+    """A commit that was told to have failed does not happen later, when the network gives out
+    what it had held back; what the same process commits since is not disturbed.
+    """
+    driver, proxy = far
+    proxy.cut_when, proxy.hold = is_commit, True
+    with pytest.raises(DriverError, match="connection to the server was lost"):
+        change(driver, tally)
+    assert entries(driver) == (1, 0, 1)
+    proxy.release()
+    assert proxy.delivered.wait(20)
+    with writing(driver) as transaction:
+        assert transaction.insert(ENTRY.name, ("later",), entry(), b"{}")
+    assert entries(driver) == (2, 0, 1)
+    with reading(driver) as transaction:
+        assert transaction.get(ENTRY.name, ("new",)) is None
+
+
+def test_a_commit_that_arrives_late_where_nobody_may_end_sessions(
+    far: tuple[Driver, Proxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same where the server has not ended the lost session, and the whole end of the
+    transaction is late: the token keeps it from being committed.
+    """
+    driver, proxy = far
+    monkeypatch.setattr(pool, "_TERMINATE", "SELECT 1 WHERE %s = -1 AND %s = 'x'")
+    proxy.cut_when, proxy.hold = (lambda piece: b"storebridge_commit AS c" in piece), True
+    with pytest.raises(DriverError, match="connection to the server was lost"):
+        change(driver, tally=False)
+    assert entries(driver) == (1, 0, 1)
+    proxy.release()
+    assert proxy.delivered.wait(20)
+    assert entries(driver) == (1, 0, 1)
+    change(driver)
+    assert entries(driver) == (2, 1, 2)
+
+
+def test_locks_of_a_lost_session_are_freed(far: tuple[Driver, Proxy]) -> None:
+    """Where the network loses a connection and the server does not know, the process that lost it
+    has the server end the session: nobody waits for a ghost.
+    """
+    driver, proxy = far
+    transaction = driver.begin(write=True)
+    assert transaction.get(ENTRY.name, ("before",)) == b"{}"
+    proxy.cut_when, proxy.hold = (lambda piece: True), True
+    with pytest.raises(DriverError, match="connection to the server was lost"):
+        transaction.get(ENTRY.name, ("other",))
+    transaction.rollback()
+    with writing(driver) as again:
+        assert again.get(ENTRY.name, ("before",)) == b"{}"
+
+
+def test_a_server_that_does_not_come_back(
+    own_postgresql: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the outcome of a commit cannot be found out, the error says that it is not known."""
+    monkeypatch.setattr(commits, "_PATIENCE", 0.5)
+    target = own_postgresql.target()
+    with proxy_to(target) as proxy, open_database(proxy.url(target)) as database:
+        jobs = JobStore(database)
+
+        def stop(piece: bytes) -> bool:
+            if is_commit(piece):
+                own_postgresql.stop(signal.SIGQUIT)
+            return is_commit(piece)
+
+        proxy.cut_when = stop
+        try:
+            with pytest.raises(StorageError, match="is not known"):
+                jobs.create(Job(id="j"))
+        finally:
+            own_postgresql.start()
+        assert jobs.count() == 0
+        jobs.create(Job(id="j"))
+        assert_sound(database)
+
+
+def test_tokens_are_taken_away(postgresql: Database, opened: Open, target: str) -> None:
+    """Whoever closes takes its token away, and those that others left long ago."""
+    schema = target.rpartition("=")[2]
+    driver = opened()
+    with postgresql.connect() as connection:
+        connection.execute(
+            f"INSERT INTO {schema}.storebridge_commit"
+            " VALUES ('old', 5, now() - interval '31 days'), ('recent', 5, now())"
+        )
+        change(driver)
+        found = connection.execute(f"SELECT count(*) FROM {schema}.storebridge_commit").fetchone()
+        assert found == (3,)
+        driver.close()
+        rows = connection.execute(f"SELECT opener FROM {schema}.storebridge_commit").fetchall()
+        assert rows == [("recent",)]
+
+
+# --- a slow network ---
+
+
+@pytest.fixture
+def slow(target: str) -> Iterator[tuple[Opened, Proxy]]:
+    with (
+        proxy_to(target) as proxy,
+        open_database(f"{proxy.url(target)}&durability=off") as database,
+    ):
+        jobs = JobStore(database)
+        for number in range(12):
+            jobs.create(Job(id=str(number), labels={"a": "b"}))
+        yield database, proxy
+
+
+ROUND_TRIPS: dict[str, tuple[int, Callable[[JobStore], object]]] = {
+    # By hand, in pipeline mode: begin and get; change, count, insert the event and commit.
+    "set_state": (2 + 1, lambda jobs: jobs.set_state("1", "Running")),
+    "create": (2 + 1, lambda jobs: jobs.create(Job())),
+    "get": (1, lambda jobs: jobs.get("1")),
+    "find": (1 + 1, lambda jobs: jobs.find(state="Pending")),
+    "counts": (1 + 1, lambda jobs: jobs.counts()),
+    "update": (3 + 1, lambda jobs: jobs.update("2", priority=1)),
+}
+
+
+@pytest.mark.parametrize("operation", ROUND_TRIPS)
+def test_round_trips(slow: tuple[Opened, Proxy], operation: str) -> None:
+    """Over a network with 20 ms a round trip an operation takes as many as hand-written code would
+    need, and at most one more.
+    """
+    database, proxy = slow
+    expected, call = ROUND_TRIPS[operation]
+    jobs = JobStore(database)
+    call(jobs)  # statements are prepared, and a new version of the same job is one more
+    proxy.round_trips, proxy.delay = 0, 0.01
+    asked = time.monotonic()
+    jobs.set_state("3", "Running") if operation == "set_state" else call(jobs)
+    took = time.monotonic() - asked
+    proxy.delay = 0.0
+    assert proxy.round_trips == expected
+    assert took >= expected * 0.02
+
+
+def test_a_block_of_many_changes(slow: tuple[Opened, Proxy]) -> None:
+    """In a block each change costs what it asks; what needs no answer rides along."""
+    database, proxy = slow
+    jobs = JobStore(database)
+    proxy.round_trips = 0
+    with database.transaction():
+        for number in range(10):
+            jobs.set_state(str(number), "Running")
+    assert proxy.round_trips == 10 + 2
+
+
+def test_a_forked_child_leaves_the_connections_alone(jobs: JobStore) -> None:
+    """A child that ends, however, says nothing over its parent's connections."""
+    with jobs.database.transaction():
+        jobs.create(Job(id="k"))
+        pid = os.fork()
+        if pid == 0:
+            try:
+                with pytest.raises(StorageError, match="fork"):
+                    jobs.get("k")
+            finally:
+                os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+        jobs.create(Job(id="l"))
+    assert jobs.count() == 3
