@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakValueDictionary
@@ -73,7 +72,7 @@ class AtomicAIOJSONStorage(AIOStorage):
             return self
         deadline = time.monotonic() + self._lock_timeout
         file = SharedFile(self._path)
-        turns = _turns_at(file.path)
+        turns = _turns_at(str(file.path))
         try:
             async with asyncio.timeout(self._lock_timeout):
                 await turns.acquire()
@@ -218,8 +217,8 @@ _rows: dict[str, tuple[float, float]] = {}
 """When the present row of blocks on a file began, and when its last one ended."""
 
 
-def _turns_at(file: Path) -> _Turns:
-    loop, path = asyncio.get_running_loop(), os.path.realpath(file)
+def _turns_at(path: str) -> _Turns:
+    loop = asyncio.get_running_loop()
     return _all_turns.setdefault((id(loop), path), _Turns(loop, path))
 
 

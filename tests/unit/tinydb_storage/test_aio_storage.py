@@ -19,6 +19,7 @@ from aiotinydb.database import AIOTinyDB
 from aiotinydb.exceptions import DatabaseNotReady, NotOverridableError
 from storebridge_tinydb import aiostorage
 from storebridge_tinydb.aiostorage import AtomicAIOJSONStorage
+from storebridge_tinydb.chunkedjson import decode
 from storebridge_tinydb.sharedfile import LONGEST_POLL, SharedFile
 from tinydb import TinyDB, where
 
@@ -77,7 +78,7 @@ async def fail_after(change: Callable[[TinyDB], object], db: AIOTinyDB) -> None:
 def no_worker_is_left() -> None:
     for thread in threading.enumerate():
         if thread.name.startswith("storebridge-tinydb"):
-            thread.join(60)
+            thread.join(20)
             assert not thread.is_alive()
 
 
@@ -176,6 +177,21 @@ def test_what_was_read_or_inserted_is_nobody_elses(tmp_path: Path) -> None:
             with pytest.raises(LookupError):
                 db.update(fail_at_the_second)
         assert documents(path) == [{"number": number, "tags": []} for number in range(3)]
+
+    run(main)
+
+
+def test_dropping_all_before_anything_was_read(tmp_path: Path) -> None:
+    """What the block sees afterwards is what it has made."""
+    path = tmp_path / "db.json"
+
+    async def main() -> None:
+        async with ours(path) as db:
+            db.insert({"a": 1})
+        async with ours(path) as db:
+            db.drop_tables()
+            assert db.tables() == set()
+        assert path.read_bytes() == b"{}"
 
     run(main)
 
@@ -314,7 +330,7 @@ def test_files_and_json_are_off_the_loop(tmp_path: Path, monkeypatch: pytest.Mon
         note(SharedFile, name)
     for name in ("encode", "decode"):
         note(aiostorage, name)
-    for name in ("open", "fsync", "stat", "fstat"):
+    for name in ("open", "fsync", "stat", "lstat", "fstat"):
         note(os, name)
 
     async def main() -> None:
@@ -385,7 +401,7 @@ def test_cancelled_while_waiting_for_another_process(
     holder.hear()
 
     async def enter(entered: list[int]) -> None:
-        async with ours(path):
+        async with ours(path, lock_timeout=1000):
             entered.append(1)
 
     async def main() -> None:
@@ -403,6 +419,34 @@ def test_cancelled_while_waiting_for_another_process(
         must_be_free(path)
         await enter(entered)
         assert entered
+
+    run(main)
+
+
+def test_cancelled_when_the_lock_was_just_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is given back, though the block never began."""
+    path = tmp_path / "db.json"
+    path.write_text("{}")
+    reached, opened = threading.Event(), threading.Event()
+
+    def slowly(text: str) -> Any:
+        reached.set()
+        assert opened.wait(60)
+        return decode(text)
+
+    async def main() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(aiostorage, "decode", slowly)
+            entering = asyncio.create_task(AtomicAIOJSONStorage(path).__aenter__())
+            await until(reached)
+            entering.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await entering
+            opened.set()
+        no_worker_is_left()
+        must_be_free(path)
 
     run(main)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import json
 import os
 import signal
@@ -117,6 +118,29 @@ def test_the_lock_is_on_the_file_that_has_the_name(path: Path) -> None:
     waiter.close()
 
 
+def test_replaced_when_the_lock_is_just_to_be_had(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who gets the lock of a file that has just lost its name waits for that of its successor."""
+    holder, waiter = SharedFile(path), SharedFile(path)
+    flock = fcntl.flock
+    holder.lock(0)
+
+    def replace_first(file: Any, how: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", flock)
+        holder.replace(b"new")
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", replace_first)
+    with pytest.raises(StoreLockedError):
+        waiter.lock(0.01)
+    holder.unlock()
+    waiter.lock(0)
+    with pytest.raises(StoreLockedError):
+        holder.lock(0)
+    waiter.close()
+
+
 def test_only_the_holder_replaces(path: Path) -> None:
     with pytest.raises(ValueError, match="only whoever has the lock"):
         SharedFile(path).replace(b"")
@@ -179,17 +203,22 @@ def test_a_file_that_only_readers_have_open_is_replaced(path: Path) -> None:
     file.close()
 
 
-def test_a_file_that_somebody_may_write_is_written_into(path: Path) -> None:
-    """Whoever has it open for writing sees the new content, and has the file that has the name."""
+def test_a_file_that_somebody_may_write_is_written_into(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has it open for writing sees the new content, and has the file that has the name; at
+    no moment another one has it.
+    """
     path.write_bytes(b"[1, 2, 3]")
     file = SharedFile(path)
     file.lock(0)
-    with open(path, "r+b") as other:
+    with open(path, "r+b") as other, closing(LateOpeners(path, monkeypatch)) as renamed:
         for content in (b"[]", b"[1, 2, 3, 4, 5]", b""):
             file.replace(content)
             other.seek(0)
             assert other.read() == content == file.read()
         assert os.path.samestat(os.fstat(other.fileno()), path.stat())
+        assert not renamed.files
     assert list(path.parent.iterdir()) == [path]
     with pytest.raises(StoreLockedError):
         SharedFile(path).lock(0)
@@ -210,12 +239,14 @@ def test_our_readers_see_no_half_written_file(path: Path) -> None:
 
     with open(path, "r+b"):
         file.replace(b"a" * 10)
-        reader = threading.Thread(target=read)
-        reader.start()
-        for content in [*contents] * 50:
+        readers = [threading.Thread(target=read) for _ in range(3)]
+        for reader in readers:
+            reader.start()
+        for content in [*contents] * 40:
             file.replace(content)
         stop.set()
-        reader.join()
+        for reader in readers:
+            reader.join()
     assert seen <= contents
     assert seen, "the reader never came to read"
     file.close()
