@@ -18,7 +18,7 @@ from storebridge.store import RecordStore
 from storebridge.writes import Expect
 
 R = TypeVar("R", bound=Record)
-_PAGE = 100
+PAGE = 100
 """Records read, and transactions of a recovery, at a time."""
 
 
@@ -128,7 +128,7 @@ def pages(store: RecordStore[R], states: tuple[str, ...]) -> Iterator[Page[R]]:
     """The records in these states, page by page; between two pages there may be changes."""
     cursor: str | None = None
     while states:
-        page = store.find(state=states, limit=_PAGE, cursor=cursor)
+        page = store.find(state=states, limit=PAGE, cursor=cursor)
         yield page
         cursor = page.cursor
         if cursor is None:

