@@ -1,0 +1,138 @@
+"""Many callers: what sharing a commit gives, beside those who write by hand, or commit each alone.
+
+Both sides change the state of the same executions in the same random order, durably, on one disk;
+where that is faster than a millisecond a sync, `strace` makes it as slow as that for both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import median
+from time import perf_counter, process_time
+
+import pytest
+
+from storebridge import Execution, aio
+
+ROOT = Path(__file__).parents[1]
+SLOW = (
+    *(
+        "strace",
+        "-f",
+        "--seccomp-bpf",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        "trace=fdatasync,fsync,msync",
+    ),
+    *("-e", "inject=fdatasync,fsync,msync:delay_enter=1000"),
+)
+
+
+class Side:
+    """Runs `callers` in a process of its own; medians of its rounds."""
+
+    def __init__(self, name: str, count: int, folder: Path, slow: bool) -> None:
+        self._name, self._count, self._folder, self._slow = name, count, folder, slow
+        self.rates: list[float] = []
+        self.p99s: list[float] = []
+
+    def run(self) -> None:
+        folder = self._folder / f"{self._name}-{len(self.rates)}".replace(":", "-")
+        folder.mkdir()
+        program = [sys.executable, "-m", "benchmarks.callers", self._name, str(folder)]
+        command = [*(SLOW if self._slow else ()), *program, str(self._count)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        seconds, p99 = map(float, done.stdout.split())
+        self.rates.append(self._count / seconds)
+        self.p99s.append(p99)
+
+
+def against(
+    tmp_path: Path, ours: str, theirs: str, counts: tuple[int, int], target: float, *, slow: bool
+) -> None:
+    """Alternate, and print how many times as many changes a second ours makes."""
+    sides = [
+        Side(name, count, tmp_path, slow)
+        for name, count in zip((ours, theirs), counts, strict=True)
+    ]
+    for _ in range(3):
+        for side in sides:
+            side.run()
+    mine, other = (median(side.rates) for side in sides)
+    verdict = "reached" if mine / other >= target else "MISSED"
+    print(
+        f"\n{ours}: {mine:,.0f}/s, p99 {median(sides[0].p99s) * 1e3:.1f} ms; {theirs}:"
+        f" {other:,.0f}/s: {mine / other:.2f} times{', sync of 1 ms' if slow else ''},"
+        f" target {target} {verdict}"
+    )
+
+
+def test_beside_hand_written_that_commits_every_64(tmp_path: Path) -> None:
+    against(tmp_path, "together:sqlite", "by-hand:64", (4096, 4096), 0.75, slow=False)
+
+
+def test_beside_hand_written_that_commits_each(tmp_path: Path) -> None:
+    against(tmp_path, "together:sqlite", "by-hand:1", (4096, 512), 10, slow=True)
+
+
+def test_beside_apscheduler(tmp_path: Path) -> None:
+    against(tmp_path, "together:sqlite", "apscheduler", (4096, 256), 50, slow=True)
+
+
+@pytest.mark.parametrize("backend", ["lmdb", "bolt"])
+def test_beside_itself_one_by_one(backend: str, tmp_path: Path) -> None:
+    sides = (f"together:{backend}", f"one-by-one:{backend}")
+    against(tmp_path, *sides, (4096, 512), 10, slow=True)
+
+
+def test_a_lone_caller(tmp_path: Path) -> None:
+    """What awaiting a write costs over waiting for it in an executor."""
+
+    async def work() -> None:
+        async with await aio.open_execution_store(f"memory:{tmp_path.name}") as executions:
+            await executions.create(Execution(id="e", job_id="j"))
+            sync, loop = executions.sync, asyncio.get_running_loop()
+            with ThreadPoolExecutor(1) as pool:
+                ours, theirs = [], []
+                for number in range(2000):
+                    started = perf_counter()
+                    await executions.update("e", message=str(number))
+                    between = perf_counter()
+                    await loop.run_in_executor(
+                        pool, lambda n=number: sync.update("e", message=f"x{n}")
+                    )
+                    ours.append(between - started)
+                    theirs.append(perf_counter() - between)
+        more = (median(ours) - median(theirs)) * 1e6
+        verdict = "reached" if more <= 50 else "MISSED"
+        print(f"\na lone caller: {more:.0f} us over an executor, target 50 {verdict}")
+
+    asyncio.run(work())
+
+
+def test_idle(tmp_path: Path) -> None:
+    """What an open store with one watcher costs while nothing happens."""
+
+    async def work() -> None:
+        async with await aio.open_execution_store(f"sqlite://{tmp_path}/node.db") as executions:
+
+            async def watch() -> None:
+                async for _ in executions.watch(after=0):
+                    pass
+
+            watcher = asyncio.create_task(watch())
+            await asyncio.sleep(1)
+            used, started = process_time(), perf_counter()
+            await asyncio.sleep(10)
+            share = (process_time() - used) / (perf_counter() - started)
+            watcher.cancel()
+        verdict = "reached" if share < 0.005 else "MISSED"
+        print(f"\nidle: {share:.2%} of a core, target 0.5% {verdict}")
+
+    asyncio.run(work())
