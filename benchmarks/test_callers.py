@@ -10,6 +10,7 @@ import asyncio
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
@@ -105,7 +106,7 @@ def test_a_lone_caller(tmp_path: Path) -> None:
                     await executions.update("e", message=str(number))
                     between = perf_counter()
                     await loop.run_in_executor(
-                        pool, lambda n=number: sync.update("e", message=f"x{n}")
+                        pool, partial(sync.update, "e", message=f"x{number}")
                     )
                     ours.append(between - started)
                     theirs.append(perf_counter() - between)
