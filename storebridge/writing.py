@@ -217,6 +217,17 @@ class Writing(Reading):
         if self._snapshots and get_ident() in self._snapshots:
             raise ReadOnlyError(f"{self.location.text}: a write inside a snapshot")
 
+    def engine_check(self) -> list[str]:
+        problems = super().engine_check()
+        if not problems or self._turn.is_mine:
+            return problems
+        # A thread may have written while an engine without snapshots looked at its files.
+        self._turn.take()
+        try:
+            return super().engine_check()
+        finally:
+            self._turn.give()
+
 
 def _run(unit: Unit, jobs: list[Job]) -> Job | None:
     """Do jobs one after the other, each undone alone if it fails. Returns the one, if any, whose

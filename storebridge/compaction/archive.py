@@ -20,8 +20,10 @@ from storebridge.events import Event
 
 _HEAD = struct.Struct("<4sIBBH2sHQ")
 """A gzip member's header with one extra field, `SB`: the size of the member in bytes, by which the
-next one is found without reading this one."""
-_MAGIC = b"\x1f\x8b\x08\x04"
+next one is found without reading this one. Behind it comes a checksum of the header."""
+_CHECK = struct.Struct("<H")
+_HEAD_SIZE = _HEAD.size + _CHECK.size
+_MAGIC = b"\x1f\x8b\x08\x06"
 _TAIL = struct.Struct("<II")
 
 
@@ -81,9 +83,9 @@ def read_archive(path: str | Path) -> Iterator[Archived]:
         file.seek(0)
         while file.tell() < end:
             begin = file.tell()
-            size = _size(file.read(_HEAD.size))
+            size = _size(file.read(_HEAD_SIZE))
             assert size is not None
-            text = _text(file.read(size - _HEAD.size))
+            text = _text(file.read(size - _HEAD_SIZE))
             if text is None:
                 raise CorruptStoreError(f"{path}: damaged at byte {begin}")
             for line in text.splitlines():
@@ -105,17 +107,20 @@ def _sync_folder(folder: Path) -> None:
 def _member(text: bytes) -> bytes:
     packer = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
     packed = packer.compress(text) + packer.flush()
-    size = _HEAD.size + len(packed) + _TAIL.size
+    size = _HEAD_SIZE + len(packed) + _TAIL.size
     head = _HEAD.pack(_MAGIC, 0, 0, 255, 12, b"SB", 8, size)
-    return head + packed + _TAIL.pack(zlib.crc32(text), len(text) % 2**32)
+    check = _CHECK.pack(zlib.crc32(head) % 2**16)
+    return head + check + packed + _TAIL.pack(zlib.crc32(text), len(text) % 2**32)
 
 
 def _size(head: bytes) -> int | None:
     """How large the member is that begins so; None if it is none of ours."""
-    if len(head) < _HEAD.size:
+    if len(head) < _HEAD_SIZE:
         return None
-    magic, _, _, _, _, name, _, size = _HEAD.unpack(head)
-    return int(size) if (magic, name) == (_MAGIC, b"SB") else None
+    magic, _, _, _, _, name, _, size = _HEAD.unpack(head[: _HEAD.size])
+    check = _CHECK.pack(zlib.crc32(head[: _HEAD.size]) % 2**16)
+    is_ours = (magic, name, head[_HEAD.size :]) == (_MAGIC, b"SB", check)
+    return int(size) if is_ours else None
 
 
 def _text(packed: bytes) -> bytes | None:
@@ -129,20 +134,21 @@ def _text(packed: bytes) -> bytes | None:
 
 
 def _end(file: BinaryIO, path: Path, begin: int) -> int:
-    """Where the last whole member ends, looking from the beginning of one. What is behind it was
+    """Where the last whole member ends, looking from the beginning of one; what is behind it was
     not written to its end. ConfigurationError where something else is in the file."""
     length = os.fstat(file.fileno()).st_size
     while begin < length:
         file.seek(begin)
-        head = file.read(_HEAD.size)
+        head = file.read(_HEAD_SIZE)
         size = _size(head)
         if size is None:
-            if any(head) and head[:4] != _MAGIC[: len(head)]:
+            cut = len(head) < _HEAD_SIZE and head[:4] == _MAGIC[: len(head)]
+            if any(head) and not cut:
                 raise ConfigurationError(f"{path}: no archive of storebridge's, at byte {begin}")
-            break
-        if begin + size > length:
-            break
-        if begin + size == length and _text(file.read(size - _HEAD.size)) is None:
-            break
+            return begin
+        file.seek(begin + size - _TAIL.size)
+        # A disk that lost power may have noted the length, and not what is there.
+        if begin + size > length or not any(file.read(_TAIL.size)):
+            return begin
         begin += size
     return begin

@@ -16,7 +16,7 @@ from storebridge.errors import ConfigurationError
 from storebridge.spec import StoreLayout
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-_age = re.compile(r"(\d{1,9})([smhdw])")
+_age = re.compile(r"([0-9]{1,9})([smhdw])")
 _LONGEST = timedelta(days=365 * 1000)
 T = TypeVar("T", int, timedelta)
 
@@ -145,7 +145,10 @@ def parse_age(text: str, source: str = "age") -> timedelta:
     found = _age.fullmatch(text)
     if found is None:
         raise ConfigurationError(f"{source}={text!r}: accepted are such as 90m, 12h, 30d, 2w")
-    return timedelta(seconds=int(found[1]) * _UNITS[found[2]])
+    seconds = int(found[1]) * _UNITS[found[2]]
+    if seconds > _LONGEST.total_seconds():
+        raise ConfigurationError(f"{source}={text!r}: accepted are up to 1,000 years")
+    return timedelta(seconds=seconds)
 
 
 def parse_count(text: str, source: str = "count") -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from storebridge.testing.harness import BackendHarness
 from storebridge.testing.stores.badinput import BadInputTests
 from storebridge.testing.stores.claiming import ClaimTests
+from storebridge.testing.stores.compacting import CompactionTests
 from storebridge.testing.stores.eventing import EventTests
 from storebridge.testing.stores.finding import FindTests
 from storebridge.testing.stores.holding import OwnerTests, UnreadableTests
@@ -47,6 +48,7 @@ class StoreConformance(
     RetentionTests,
     HookTests,
     DefaultRetentionTests,
+    CompactionTests,
     OpeningStoreTests,
     RecoveryPolicyTests,
     RecoveredJobTests,

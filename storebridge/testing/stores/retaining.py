@@ -245,12 +245,12 @@ class RetentionTests(StoreTests):
         jobs = JobStore(database)
         jobs.create(Job(id="j"))
         with database.transaction():
-            for priority in range(1, 1100):
+            for priority in range(1, 700):
                 jobs.update("j", priority=priority)
         jobs.set_state("j", "Completed")
         clock.time += 2 * DAY
         gone = database.compact(Retention(keep=DAY), reclaim=False).pruned["job"]
-        assert (gone.records, gone.events, gone.versions) == (1, 1101, 1099)
+        assert (gone.records, gone.events, gone.versions) == (1, 701, 699)
         assert [e.kind for e in jobs.history("j")] == ["deleted"]
         assert_deeply_sound(database)
 
@@ -420,7 +420,7 @@ class RetentionTests(StoreTests):
         database, clock = aging
         executions = ExecutionStore(database)
         with database.transaction():
-            for number in range(1500):
+            for number in range(600):
                 ended(executions, f"{number:04}")
             for number in range(5):
                 executions.create(Execution(id=f"live-{number}", job_id="j"))
@@ -442,7 +442,7 @@ class RetentionTests(StoreTests):
         finally:
             stop.set()
             writer.join()
-        assert report.pruned["execution"].records == 1500
+        assert report.pruned["execution"].records == 600
         assert written[0] >= 3
         assert executions.count() == 5 + written[0]
         assert_deeply_sound(database)
