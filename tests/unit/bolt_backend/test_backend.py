@@ -36,7 +36,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def fill(*arguments: object, within: tuple[str, ...] = ()) -> None:
-    module = [sys.executable, "-m", "tests.unit.bolt_backend.full_disk"]
+    module = [sys.executable, "-m", "tests.unit.full_disk"]
     done = subprocess.run(
         [*within, *module, *map(str, arguments)], capture_output=True, text=True, cwd=ROOT
     )
@@ -48,7 +48,7 @@ def test_files_that_may_not_grow(path: Path, durability: str) -> None:
     """Where no more can be written a change is refused as FULL and gone whole, everything
     acknowledged is there, and the store goes on as soon as there is room.
     """
-    fill("file-size", path, durability)
+    fill("file-size", "bolt", path, durability)
 
 
 @pytest.mark.parametrize("durability", ["full", "off"])
@@ -57,7 +57,7 @@ def test_a_full_disk(path: Path, durability: str) -> None:
     within = (*SMALL_DISK, "sh", "-c", MOUNTED, "sh", str(path.parent))
     if subprocess.run([*within, "true"], capture_output=True).returncode:
         pytest.skip("the system permits no mounts")
-    fill("small-disk", path, durability, within=within)
+    fill("small-disk", "bolt", path, durability, within=within)
 
 
 @pytest.mark.parametrize("word", ["hold", "count"])

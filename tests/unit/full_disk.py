@@ -1,6 +1,6 @@
-"""Fills the disk below a bolt database: `python -m tests.unit.bolt_backend.full_disk LIMIT PATH
-DURABILITY`. Prints "usable" where nothing was lost, and the database can be written to again as
-soon as there is room.
+"""Fills the disk below a database that is one file: `python -m tests.unit.full_disk LIMIT BACKEND
+PATH DURABILITY`. Prints "usable" where nothing was lost, and the database can be written to again
+as soon as there is room.
 """
 
 from __future__ import annotations
@@ -112,9 +112,9 @@ def no_room_to_write(limit: Limit, location: str) -> None:
 
 
 def main() -> None:
-    kind, name, durability = sys.argv[1:]
+    kind, backend, name, durability = sys.argv[1:]
     path = Path(name)
-    location = f"bolt://{path}?durability={durability}"
+    location = f"{backend}://{path}?durability={durability}"
     no_room_to_make_it(LIMITS[kind](path), path, location)
     no_room_to_write(LIMITS[kind](path), location)
     print("usable")
