@@ -84,7 +84,7 @@ def _is_plain(value: Any) -> bool:
     if kind in _PLAIN:
         return True
     if kind is int:
-        return MIN_INTEGER <= value <= MAX_INTEGER
+        return bool(MIN_INTEGER <= value <= MAX_INTEGER)
     if kind is float:
         return math.isfinite(value)
     try:

@@ -17,6 +17,7 @@ from storebridge.cli.bolt import bolt
 from storebridge.cli.demo.command import demo
 from storebridge.cli.doctor import doctor
 from storebridge.cli.failures import report, say
+from storebridge.cli.kv import kv
 from storebridge.cli.recordcommands import executions, jobs
 from storebridge.cli.transfer import export, import_, migrate, verify
 from storebridge.cli.watching import watch
@@ -35,7 +36,7 @@ SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "Keep a copy": (backup, restore),
     "Move and compare": (migrate, verify, export, import_),
     "What is in them": (database.tables, contents.keys, contents.get, database.shell),
-    "Records": (jobs, executions, watch),
+    "Records": (jobs, executions, kv, watch),
     "Bolt files": (bolt,),
 }
 

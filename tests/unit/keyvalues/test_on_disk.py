@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -90,12 +90,17 @@ def test_purging_reads_only_what_has_expired(
     store.update({f"soon-{number}": number for number in range(5)}, expires_in=1)
     clock.time += timedelta(seconds=2)
     read: list[bytes] = []
-    decode = store._records.codec.decode_current
-    value = store._reader.value
-    monkeypatch.setattr(
-        store._records.codec, "decode_current", lambda body: read.append(body) or decode(body)
-    )
-    monkeypatch.setattr(store._reader, "value", lambda body: read.append(body) or value(body))
+
+    def counted(read_value: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+        def reader(body: bytes) -> Any:
+            read.append(body)
+            return read_value(body)
+
+        return reader
+
+    codec, values = store._records.codec, store._reader
+    monkeypatch.setattr(codec, "decode_current", counted(codec.decode_current))
+    monkeypatch.setattr(values, "value", counted(values.value))
     assert len(store) == 3500
     assert read == []
     assert store.purge() == 5

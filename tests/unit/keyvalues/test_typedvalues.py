@@ -131,6 +131,8 @@ def test_a_zone_that_is_not_here() -> None:
 def test_same() -> None:
     """Types, signs and zones count; the order of a dict's members does not."""
     nan = float("nan")
+    one: Any
+    other: Any
     for one, other in (
         ({"a": [1, (2,)], "b": nan}, {"b": nan, "a": [1, (2,)]}),
         ({1: 2, "x": 3}, {"x": 3, 1: 2}),
