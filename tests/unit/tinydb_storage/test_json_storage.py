@@ -326,9 +326,9 @@ def test_kill_at_any_moment(tmp_path: Path, start: Start, storage: str) -> None:
 @pytest.mark.attack
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("storage", ["ours", "ours-async"])
-def test_a_hundred_kills(tmp_path: Path, start: Start, storage: str) -> None:
+def test_many_kills(tmp_path: Path, start: Start, storage: str) -> None:
     """As above."""
-    kills(tmp_path / "db.json", start, storage, rounds=100)
+    kills(tmp_path / "db.json", start, storage, rounds=50)
 
 
 def test_no_reader_sees_a_torn_file(tmp_path: Path, start: Start) -> None:
