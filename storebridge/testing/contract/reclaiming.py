@@ -132,7 +132,7 @@ class ReclaimingTests(DriverTests):
         assert {key: found.get(key) for key in content} == content
         assert len(batches) in ((last + 1) * BATCH, (last + 2) * BATCH)
 
-    def test_read_only(self, harness: BackendHarness) -> None:
+    def test_reclaiming_read_only(self, harness: BackendHarness) -> None:
         """What is opened for reading is not made smaller; `usage` may be asked."""
         driver = _open(harness)
         compactor_of(driver)

@@ -106,7 +106,7 @@ class WatchTests(StoreTests):
             ("execution", "Failed")
         ]
 
-    def test_checkpoints(self, database: Database, jobs: JobStore) -> None:
+    def test_a_watcher_comes_again(self, database: Database, jobs: JobStore) -> None:
         """A reader that comes again goes on where it was: nothing is missed, and what it had done
         with before it asked for more does not come again."""
         for number in range(10):
