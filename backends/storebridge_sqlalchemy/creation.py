@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -22,11 +22,11 @@ from storebridge_sqlalchemy.metadata import (
 from storebridge_sqlalchemy.statements import Ours, qualified
 
 _FIND = """
-SELECT c.relname, c.relkind::text, i.indisunique, i.indpred IS NOT NULL,
+SELECT c.relname, c.relkind::text, t.relname, i.indisunique, i.indpred IS NOT NULL,
     array(SELECT a.attname::text FROM pg_attribute a
           WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    LEFT JOIN pg_index i ON i.indexrelid = c.oid
+    LEFT JOIN pg_index i ON i.indexrelid = c.oid LEFT JOIN pg_class t ON t.oid = i.indrelid
 WHERE n.nspname = %s AND c.relname = ANY(%s)
 """
 
@@ -36,6 +36,8 @@ class Found(NamedTuple):
 
     kind: str
     """As in `pg_class`: r a table, i an index, v a view."""
+    of: str | None
+    """The table of an index."""
     unique: bool | None
     partial: bool
     columns: tuple[str, ...]
@@ -52,23 +54,23 @@ class Place:
 
     def read_layout(self, link: Link) -> int | None:
         """The layout that the mark says; None: there is no mark, so nothing of ours."""
+        return max(self._read_mark(link).values(), default=None)
+
+    def _read_mark(self, link: Link) -> dict[str, int]:
+        """The names of our tables and views, each with the layout that it is of."""
         name = qualified(self.ours.mark)
         if link.single("SELECT to_regclass(%s)", [name])[0][0] is None:
-            return None
-        layout: int = link.single(f"SELECT layout FROM {name}")[0][0]
-        return layout
+            return {}
+        return dict(link.single(f"SELECT name, layout FROM {name}"))
 
     def find(self, link: Link, tables: Sequence[Table]) -> dict[str, Found]:
         """What there is of these tables, their indexes and views, by name."""
-        names = [table.name for table in self.ours.tables]
-        for table in tables:
-            names.append(self.name(table.name))
-            names += [self.index_name(table, index) for index in table.indexes]
-            names += [self.name(table.view.name)] if table.view else []
+        names = [*self._names(tables)]
+        names += [self.index_name(table, index) for table in tables for index in table.indexes]
         rows = link.single(_FIND, [self.schema, names])
         return {
-            name: Found(kind, unique, partial, tuple(columns))
-            for name, kind, unique, partial, columns in rows
+            name: Found(kind, of, unique, partial, tuple(columns))
+            for name, kind, of, unique, partial, columns in rows
         }
 
     def is_made(self, link: Link, tables: Sequence[Table], layout: int) -> bool:
@@ -79,20 +81,44 @@ class Place:
         """The statements that bring the database to these tables and this layout. DriverError of
         kind FOREIGN where somebody else's tables have our names.
         """
-        found, marked = self.find(link, tables), self.read_layout(link)
+        found, marked = self.find(link, tables), self._read_mark(link)
         self._refuse_foreign(found, tables, marked)
-        if marked is None:
+        mark = qualified(self.ours.mark)
+        if not marked:
             yield from (_ddl(CreateTable(table)) for table in self.ours.tables)
             yield views.create_function(self.schema, self.prefix)
-            yield f"INSERT INTO {qualified(self.ours.mark)} VALUES ({layout})"
-        elif marked != layout:
-            yield f"UPDATE {qualified(self.ours.mark)} SET layout = {layout}"
+        made = [name for name in self._names(tables) if name not in marked]
+        if made:
+            rows = ", ".join(f"('{name}', {layout})" for name in made)
+            yield f"INSERT INTO {mark} VALUES {rows}"
+        if set(marked.values()) - {layout}:
+            yield f"UPDATE {mark} SET layout = {layout}"
         for table in tables:
             yield from self._missing_of(table, found)
             yield from self._stale_view(table, found)
 
+    def _names(self, tables: Sequence[Table]) -> Iterator[str]:
+        """Tables and views, our own ones too, as they are called here."""
+        yield from (table.name for table in self.ours.tables)
+        for table in tables:
+            yield self.name(table.name)
+            if table.view is not None:
+                yield self.name(table.view.name)
+
     def make(self, link: Link, tables: Sequence[Table], layout: int, durable: bool) -> None:
         """Make what is missing, one process at a time, all of it or nothing."""
+        try:
+            self._make(link, tables, layout, durable)
+        except DriverError as error:
+            if error.kind is not ErrorKind.READ_ONLY:
+                raise
+            raise DriverError(
+                ErrorKind.CONFIGURATION,
+                f"{self.text}: may not make the tables that are missing: have their owner open it"
+                f" once, or grant CREATE on the schema {self.schema}: {error}",
+            ) from error
+
+    def _make(self, link: Link, tables: Sequence[Table], layout: int, durable: bool) -> None:
         link.single("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE")
         # Of the schema: two prefixes in a new one would both make it.
         key = f"storebridge {self.schema}"
@@ -124,21 +150,21 @@ class Place:
         return index_name(table, index, self.prefix)
 
     def _refuse_foreign(
-        self, found: dict[str, Found], tables: Sequence[Table], marked: int | None
+        self, found: dict[str, Found], tables: Sequence[Table], marked: Mapping[str, int]
     ) -> None:
+        owners = {
+            self.index_name(table, index): self.name(table.name)
+            for table in tables
+            for index in table.indexes
+        }
         for name, relation in found.items():
-            if marked is None:
-                self._refuse(name)
-            key = next((t.key for t in tables if self.name(t.name) == name), None)
-            if key is not None and not {"body", *(f.name for f in key)} <= set(relation.columns):
-                self._refuse(name)
-
-    def _refuse(self, name: str) -> None:
-        raise DriverError(
-            ErrorKind.FOREIGN,
-            f"{self.text}: the schema {self.schema} has a {name} that is not one of storebridge;"
-            " choose another one with ?schema=, or other names with ?prefix=",
-        )
+            ours = relation.of == owners[name] if name in owners else name in marked
+            if not ours:
+                raise DriverError(
+                    ErrorKind.FOREIGN,
+                    f"{self.text}: the schema {self.schema} has a {name} that is not one of"
+                    " storebridge; choose another one with ?schema=, or other names with ?prefix=",
+                )
 
     def _missing_of(self, table: Table, found: dict[str, Found]) -> Iterator[str]:
         existing = found.get(self.name(table.name))
@@ -154,7 +180,8 @@ class Place:
         for index in table.indexes:
             name, partial = self.index_name(table, index), bool(optional_fields(table, index))
             there = found.get(name)
-            if there != Found("i", index.unique, partial, index.fields):
+            own = self.name(table.name)
+            if there != Found("i", own, index.unique, partial, index.fields):
                 changed.add(index.name)
                 if there is not None:
                     yield f'DROP INDEX "{self.schema}"."{name}"'

@@ -184,7 +184,10 @@ class Ours:
             **roomy,
         )
         self.mark = sa.Table(
-            f"{prefix}storebridge_layout", metadata, sa.Column("layout", integer, nullable=False)
+            f"{prefix}storebridge_layout",
+            metadata,
+            sa.Column("name", text, primary_key=True),
+            sa.Column("layout", integer, nullable=False),
         )
         self._statements()
 
