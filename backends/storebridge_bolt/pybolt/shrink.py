@@ -20,6 +20,7 @@ from .tree import PagedTree, open_tree
 from .tx import Tx
 
 BATCH = 128  # leaves moved by one commit: some milliseconds
+_LOOK = 1024  # leaves looked at in a row
 _FEW = 16  # free pages that are not worth another round
 _SHARE = 64  # nor is less than this part of the file
 
@@ -35,9 +36,10 @@ class _Place(NamedTuple):
 def shrink(db: DB, between: Callable[[], object] = lambda: None) -> bool:
     """Move what lies at the file's end into free space, and cut the file short.
 
-    Works in short write transactions, and calls `between` after each. Takes no more memory than a
-    key for each leaf that is to move. Values that need several pages in a row may find no such
-    room: then the file stays longer than `compact` would make a copy.
+    Works in short write transactions, and calls `between` after each, and while it looks for what
+    is to move. Takes no more memory than a key for each leaf of that. Values that need several
+    pages in a row may find no such room: then the file stays longer than `compact` would make a
+    copy.
 
     Returns False where a read transaction older than the call, or more than one round of it, kept
     pages from being used again: there may be more to gain after its end. Raises as any write
@@ -59,17 +61,20 @@ def shrink(db: DB, between: Callable[[], object] = lambda: None) -> bool:
 def _move_all(db: DB, between: Callable[[], object]) -> None:
     with db.view() as tx:
         limit = tx.size // db.page_size - free_page_count(tx)
-        places = _beyond(tx, limit)
+        places = _beyond(tx, limit, between)
     for start in range(0, len(places), BATCH):
         _move(db, places[start : start + BATCH], limit)
         between()
 
 
-def _beyond(tx: Tx, limit: int) -> list[_Place]:
-    """The leaves that lie, or below a branch that lies, at page `limit` or behind it."""
+def _beyond(tx: Tx, limit: int, between: Callable[[], object]) -> list[_Place]:
+    """The leaves that lie, or below a branch that lies, at page `limit` or behind it. What others
+    change meanwhile is found, or not, by the next round.
+    """
     pages = tx._pages
     waiting: list[tuple[tuple[bytes, ...], int]] = [((), tx._meta.root)]
     places = []
+    looked = 0
     while waiting:
         path, root = waiting.pop()
         branch_is_beyond = False
@@ -79,9 +84,11 @@ def _beyond(tx: Tx, limit: int) -> list[_Place]:
                 # Its first leaf comes next, and takes all branches above along.
                 branch_is_beyond = branch_is_beyond or beyond
                 continue
+            looked += 1
+            if looked % _LOOK == 0:
+                between()
             if count and (beyond or branch_is_beyond):
-                key = pages.leaf(page, count, overflow)[0][0]
-                places.append(_Place(path, key, overflow + 1))
+                places.append(_Place(path, pages.first_key(page), overflow + 1))
                 branch_is_beyond = False
             for name, value in pages.nested(page, count, overflow):
                 tree, _ = open_tree(pages, value)
@@ -93,7 +100,6 @@ def _beyond(tx: Tx, limit: int) -> list[_Place]:
 def _move(db: DB, places: list[_Place], limit: int) -> None:
     """Write these leaves anew, as far as there is room for them before page `limit`."""
     with db.update() as tx:
-        tx._trims = True
         assert db._freelist is not None
         sizes = {place.pages for place in places}
         room = {size: db._freelist.has_run(size, limit) for size in sizes}

@@ -88,6 +88,12 @@ class Pages:
                 cache.keep_leaf(page, leaf, (overflow + 1) * self.page_size)
         return leaf
 
+    def first_key(self, page: int) -> bytes:
+        """The first key of a leaf page that has some, without decoding it."""
+        element = page * self.page_size + HEADER_SIZE
+        position, size = _KEY_OF_ELEMENT(self.data, element + 4)
+        return self.data[element + position : element + position + size]
+
     def branch(self, page: int) -> Branch:
         """A branch page's keys, and its children with the first one twice."""
         branch = self.cache.branches.get(page)
