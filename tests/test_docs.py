@@ -175,6 +175,7 @@ def _read_variables() -> Iterator[str]:
     for role in ("JOB", "EXECUTION"):
         environment = Recorder({"STOREBRIDGE_DIR": "/nowhere", "NODE_ID": "node"})
         configuration.location_from_environment(role, environ=environment)
+        configuration.retention_from_environment(role, environ=environment)
         yield from environment.asked
 
 

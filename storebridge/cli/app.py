@@ -14,6 +14,7 @@ import storebridge
 from storebridge.cli import contents, database, mending, overview
 from storebridge.cli.backups import backup, restore
 from storebridge.cli.bolt import bolt
+from storebridge.cli.compaction import compact
 from storebridge.cli.demo.command import demo
 from storebridge.cli.doctor import doctor
 from storebridge.cli.failures import report, say
@@ -32,6 +33,7 @@ SECTIONS: dict[str, tuple[click.Command, ...]] = {
         mending.check,
         mending.repair,
         mending.recount,
+        compact,
     ),
     "Keep a copy": (backup, restore),
     "Move and compare": (migrate, verify, export, import_),
