@@ -101,7 +101,7 @@ class KeyValueStore(MutableMapping[Key, Any]):
         self._id = self._keys.id_of
         self._lock_store: LockStore | None = None
         if self._boot is not None and not database.read_only:
-            self._purge(of_other_boots(self._boot))
+            self._purge(of_other_boots(self._boot), self._do)
 
     def __repr__(self) -> str:
         header = f", header={self._keys.header!r}" if self._keys.header else ""
@@ -288,23 +288,25 @@ class KeyValueStore(MutableMapping[Key, Any]):
             for key in self.keys(prefix=prefix):
                 del self[key]
 
-    def purge(self) -> int:
+    def purge(self, write: Callable[..., Any] | None = None) -> int:
         """Remove what has expired, in steps that hold no lock for long. Returns how many.
 
         They are absent without it, and adding keys that expire removes some; this is for a time
-        when there is nothing else to do.
+        when there is nothing else to do. `write` runs a step, for who minds its pace; by default
+        `Database.write`.
         """
         parts = [expired_by(self.database.clock())]
-        return self._purge(parts if self._boot is None else [*parts, *of_other_boots(self._boot)])
+        parts += [] if self._boot is None else of_other_boots(self._boot)
+        return self._purge(parts, write or self._do)
 
-    def _purge(self, parts: Iterable[Range]) -> int:
+    def _purge(self, parts: Iterable[Range], write: Callable[..., Any]) -> int:
         removed = 0
         for part in parts:
             position: Position | None = None
             more = self._count((part,)) > 0
             while more:
                 step = part._replace(after=position, limit=_STEP)
-                count, position = self._do(self._write.purge, step)
+                count, position = write(self._write.purge, step)
                 removed += count
                 more = position is not None
         return removed

@@ -90,7 +90,7 @@ class Pruner:
             part = expired_by(self._now)
             gone = self._database.read(lambda view: view.count(layout.record.name, part))
         else:
-            gone = KeyValueStore(self._database, layout.name, lifetime=lifetime).purge()
+            gone = KeyValueStore(self._database, layout.name, lifetime=lifetime).purge(self._write)
         self.pruned[layout.name].add(Pruned(keys=gone))
 
     def _agreed(self, layout: StoreLayout, batch: Sequence[Found]) -> list[Found]:
@@ -118,12 +118,16 @@ class Pruner:
     def _step(self, *args: Any) -> tuple[int, Pruned]:
         if self._dry_run:
             return self._database.read(_count, *args)
+        return self._write(_step, self._now, *args)
+
+    def _write(self, operation: Callable[..., T], *args: Any) -> T:
+        """A step; again where there are several writers, one of which has to give way."""
         for _ in range(_ATTEMPTS - 1):
             try:
-                return self.pace.write(_step, self._now, *args)
+                return self.pace.write(operation, *args)
             except ConflictError:
-                continue  # where there are several writers, one of them has to try again
-        return self.pace.write(_step, self._now, *args)
+                continue
+        return self.pace.write(operation, *args)
 
 
 def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
