@@ -87,6 +87,15 @@ class Server(Database):
             *("--locale=C.UTF-8", "--no-sync", "--no-instructions"),
         )
 
+    def use_certificate(self, certificate: Path, key: Path) -> None:
+        """Speak TLS, from the next start on."""
+        for name, source in (("server.crt", certificate), ("server.key", key)):
+            copy = Path(self._data) / name
+            copy.write_bytes(source.read_bytes())
+            copy.chmod(0o600)
+            _give_away(copy)
+        self._settings["ssl"] = "on"
+
     @property
     def _data(self) -> str:
         return str(self.folder / "data")
@@ -182,8 +191,12 @@ def _free_port() -> int:
         return port
 
 
-def own_server(*, durable: bool = False, **settings: str) -> Iterator[Server]:
-    """A cluster of our own for as long as a fixture lasts; the test is skipped without binaries."""
+def own_server(
+    *, durable: bool = False, certificate: tuple[Path, Path] | None = None, **settings: str
+) -> Iterator[Server]:
+    """A cluster of our own for as long as a fixture lasts; the test is skipped without binaries.
+    `certificate`: files of the certificate and its key, by which clients may know it.
+    """
     try:
         binaries()
     except FileNotFoundError as error:
@@ -193,6 +206,8 @@ def own_server(*, durable: bool = False, **settings: str) -> Iterator[Server]:
     server = Server(folder, durable=durable, **settings)
     try:
         server.make()
+        if certificate is not None:
+            server.use_certificate(*certificate)
         server.start()
         yield server
     finally:

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 from storebridge_sqlalchemy.backend import backend, pysqlite
 
 if TYPE_CHECKING:
-    from storebridge_sqlalchemy.metadata import metadata_of
+    from storebridge_sqlalchemy.metadata import engine_of, metadata_of
 
-__all__ = ["backend", "metadata_of", "pysqlite"]
+__all__ = ["backend", "engine_of", "metadata_of", "pysqlite"]
 
 
 def __getattr__(name: str) -> Any:
     # A location is recognised without SQLAlchemy, whose import takes a while.
-    if name == "metadata_of":
-        from storebridge_sqlalchemy.metadata import metadata_of
+    if name in ("engine_of", "metadata_of"):
+        from storebridge_sqlalchemy import metadata
 
-        return metadata_of
+        return getattr(metadata, name)
     raise AttributeError(name)

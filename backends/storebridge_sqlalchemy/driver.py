@@ -41,6 +41,8 @@ class PostgresDriver:
         self._unusable: str | None = None
         self._pool = Pool(address, options.lock_timeout, _settings(options))
         self.given_schema = address.schema
+        self.connect_arguments = address.connect
+        """For `psycopg.connect`; with the password."""
         self.prefix = address.prefix
         try:
             self.place = self._find_place()

@@ -7,10 +7,12 @@ same as a new one. Text is compared by code point, whatever the database's own c
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable
 from typing import Any, Protocol
 
+import psycopg
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import psycopg as dialect
 
@@ -28,6 +30,7 @@ class Opened(Protocol):
     """What is needed of an opened database: a `storebridge.Database` is one."""
 
     driver: Any
+    location: Any
 
     def tables(self) -> list[Table]:
         """Every table that it has."""
@@ -37,13 +40,28 @@ def metadata_of(database: Opened) -> sa.MetaData:
     """The tables of an opened database, to be joined with tables of your own.
 
     Of any database that is kept in SQL: one on PostgreSQL or in a SQLite file, whichever backend
-    opened it. A table's `key` in the metadata is its name, `job_history`, behind the schema and
-    the prefix if the location names any. Read from them; what writes to them other than
-    storebridge leaves counters and events behind.
+    opened it. `sqlalchemy.Table("job_history", metadata)` gives a table; a prefix that the location
+    names is part of its name, a schema is the metadata's. Read from them: what others than
+    storebridge write to them leaves counters and events behind.
     """
     schema = getattr(database.driver, "given_schema", None)
     prefix = getattr(database.driver, "prefix", "")
     return make_metadata(database.tables(), schema, prefix)
+
+
+def engine_of(database: Opened) -> sa.Engine:
+    """A new engine on the same PostgreSQL database or SQLite file, to be disposed of by the caller.
+
+    What it writes is in transactions of its own. On SQLite keep those short: there is one writer
+    at a time, and stores wait for `lock_timeout`.
+    """
+    path = database.location.path
+    if path is not None:
+        url = sa.URL.create("sqlite+pysqlite", database=str(path))
+        timeout = database.location.options.lock_timeout
+        return sa.create_engine(url, connect_args={"timeout": timeout})
+    connect = functools.partial(psycopg.connect, **database.driver.connect_arguments)
+    return sa.create_engine("postgresql+psycopg://", creator=connect)
 
 
 def make_metadata(tables: Iterable[Table], schema: str | None, prefix: str) -> sa.MetaData:
