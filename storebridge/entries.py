@@ -151,9 +151,7 @@ class EntryReader:
         """The value in a body; ABSENT if its time is over. CorruptStoreError."""
         try:
             stored: Any = self._decode(body)
-            value = stored.value
-            if b'"$' in body:
-                value = from_plain(value, body)
+            value = from_plain(stored.value, body)
         except (ValueError, RecursionError):
             stored = self._codec.decode(body)  # of another version, or it says what is wrong
             value = stored.value

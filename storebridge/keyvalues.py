@@ -82,8 +82,8 @@ class KeyValueStore(MutableMapping[Key, Any]):
         """Make the store in the database if it is missing.
 
         `lifetime`: `boot` for what is gone when the machine has been started anew, wherever the
-        file is. `header`: only the keys below it, as `section` gives them. ConfigurationError if
-        the name is that of a store of another kind.
+        file is; such a store is for processes of one machine. `header`: only the keys below it, as
+        `section` gives them. ConfigurationError if the name is that of a store of another kind.
         """
         spec = entry_spec(name, lifetime)
         _check_kind(database, name, lifetime)

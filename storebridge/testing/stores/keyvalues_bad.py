@@ -190,7 +190,7 @@ class BadKeyValueTests(KeyValueStoreTests):
         store["k"] = 1
         for written, value in (
             (b'{ "b" : 1,\n "a": [ ] }', {"b": 1, "a": []}),
-            (b'{\n  "$tuple": [1, {"$bytes": "AA=="}]\n}', (1, b"\0")),
+            (b'{\n  "$tuple": [1, { "$bytes": "AA==" }]\n}', (1, b"\0")),
             (b'"$5"', "$5"),
             (b"1e3", 1000.0),
         ):
