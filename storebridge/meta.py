@@ -25,6 +25,8 @@ _OPENER = "opener "
 _CHECKPOINT = "checkpoint "
 _HORIZON = "horizon "
 _TRANSFER = "transfer"
+INCOMPLETE = "storebridge incomplete"
+"""A total that is not 0 while a database is being filled: damage to one mark must not hide both."""
 _BACKUP = "backup"
 _PAGE = 100
 
@@ -157,7 +159,7 @@ def is_local(name: str) -> bool:
 def read_transfer(transaction: Transaction) -> Transfer | None:
     """What the database is being filled by; None if it is whole."""
     body = transaction.get(META.name, (_TRANSFER,))
-    if body is None:
+    if body is None and not transaction.totals(INCOMPLETE).get(INCOMPLETE):
         return None
     try:
         return msgspec.json.decode(body, type=Transfer)
@@ -165,9 +167,21 @@ def read_transfer(transaction: Transaction) -> Transfer | None:
         return Transfer(what="…", source="an unknown place", owner=_owner(b""))
 
 
+def begin_transfer(unit: Unit, transfer: Transfer) -> None:
+    """Mark a database as one that is being filled, before its first entry."""
+    write_transfer(unit, transfer)
+    _set_incomplete(unit, 1)
+
+
 def write_transfer(unit: Unit, transfer: Transfer) -> None:
     """Note how far it has been filled. What is there has the mark before its first entry."""
     _put(unit, _TRANSFER, encoder.encode(transfer))
+
+
+def _set_incomplete(unit: Unit, value: int) -> None:
+    stands = unit.engine.totals(INCOMPLETE).get(INCOMPLETE, 0)
+    if stands != value:
+        unit.engine.tally({INCOMPLETE: value - stands})
 
 
 def remove_transfer(unit: Unit) -> None:
@@ -176,6 +190,7 @@ def remove_transfer(unit: Unit) -> None:
     for name, owner in read_openers(unit.engine).items():
         if owner.is_alive() is False:
             remove_entry(unit, name)
+    _set_incomplete(unit, 0)
 
 
 def read_checkpoint(transaction: Transaction, name: str) -> Checkpoint | None:

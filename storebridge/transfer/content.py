@@ -63,7 +63,8 @@ class DatabaseContent:
 
     def totals(self) -> dict[str, int]:
         """See `Content.totals`."""
-        return {name: n for name, n in self._database.read(_totals).items() if n}
+        totals = self._database.read(_totals)
+        return {name: n for name, n in totals.items() if n and name != meta.INCOMPLETE}
 
 
 @contextmanager

@@ -121,7 +121,7 @@ class Filling:
             )
         if found is not None:
             self._mark = _moved_on(self._mark, found.table, found.key, found.entries)
-        meta.write_transfer(unit, self._mark)
+        meta.begin_transfer(unit, self._mark)
         return found
 
     def _require_mark(self, unit: Unit) -> None:
@@ -321,7 +321,7 @@ class Filling:
     def _set_totals(self, unit: Unit, totals: dict[str, int]) -> None:
         self._require_mark(unit)
         there = unit.engine.totals("")
-        names = {**there, **totals}
+        names = {**there, **totals}.keys() - {meta.INCOMPLETE}
         deltas = {name: totals.get(name, 0) - there.get(name, 0) for name in names}
         unit.engine.tally({name: by for name, by in deltas.items() if by})
 

@@ -177,7 +177,7 @@ class ExportContent:
             self._refuse(f"an entry of table {self._line.table} is not where it belongs")
         end = self._end
         digest = Digest(self._digests, end.totals)
-        if end != _trailer(digest).end:
+        if end != _trailer(digest).end or meta.INCOMPLETE in end.totals:
             self._refuse("the digests of its entries are not those of the last line: altered")
         return digest
 

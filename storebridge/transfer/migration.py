@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter as Counts
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -12,7 +14,7 @@ from storebridge.location import Location, location_of
 from storebridge.opening import place_of
 from storebridge.spec import values_from_body
 from storebridge.transfer import places
-from storebridge.transfer.content import content_of, tables_of
+from storebridge.transfer.content import Content, content_of, tables_of
 from storebridge.transfer.digests import Digest, Digester, TableDigest, digest_of
 from storebridge.transfer.filling import Filling, Skipped
 from storebridge.transfer.progress import Counter, Watch, require_sound
@@ -92,6 +94,7 @@ def _copy(source: Database, filling: Filling, counter: Counter) -> Digest:
         try:
             with content_of(source) as content:
                 copied = filling.fill(content, counter.begin("copy"))
+                _require_counted(content, copied, filling.skipped.values())
             there = filling.read_again(counter.begin("verify"))
             with content_of(source) as content:
                 current = digest_of(content, without=filling.skipped, tell=counter.begin("verify"))
@@ -107,6 +110,21 @@ def _copy(source: Database, filling: Filling, counter: Counter) -> Digest:
         f"{source.location.text}: is being written to: stop its writers and give the same command"
         " again, only what they have changed is left to copy"
     )
+
+
+def _require_counted(content: Content, copied: Digest, skipped: Iterable[Skipped]) -> None:
+    """The counters are kept apart from the records: they know of those that an engine cannot find
+    any more, and does not miss."""
+    left_out = Counts(each.table for each in skipped)
+    for layout in content.layouts:
+        table = layout.record.name
+        entries = copied.tables[table].entries + left_out[table]
+        states = (n for name, n in copied.totals.items() if name.startswith(layout.counter("")))
+        if entries < (counted := sum(states)):
+            raise CorruptStoreError(
+                f"{content.name}: table {table} has {entries} records, and the counters say"
+                f" {counted}: check it; where none is missing: storebridge recount --repair"
+            )
 
 
 def _dry_run(
