@@ -19,8 +19,8 @@ from aiotinydb.database import AIOTinyDB
 from aiotinydb.exceptions import DatabaseNotReady, NotOverridableError
 from storebridge_tinydb import aiostorage
 from storebridge_tinydb.aiostorage import AtomicAIOJSONStorage
-from storebridge_tinydb.chunkedjson import decode
 from storebridge_tinydb.sharedfile import LONGEST_POLL, SharedFile
+from storebridge_tinydb.steps import decode
 from tinydb import TinyDB, where
 
 from storebridge.errors import StoreLockedError
@@ -431,7 +431,7 @@ def test_cancelled_when_the_lock_was_just_had(
     path.write_text("{}")
     reached, opened = threading.Event(), threading.Event()
 
-    def slowly(text: str) -> Any:
+    def slowly(text: str, *_: object) -> Any:
         reached.set()
         assert opened.wait(60)
         return decode(text)
