@@ -1,8 +1,8 @@
 """Work on all documents of a file in steps, so that a thread that does it holds up no other.
 
 The standard library's `json` and `marshal` hold the interpreter's lock from beginning to end. Here
-they are called for one document, or some, at a time, and now and then the thread rests, as long as
-another one needs to notice that it may go on.
+they are called for some documents at a time, and now and then the thread rests, as long as another
+one needs to notice that it may go on.
 """
 
 from __future__ import annotations
@@ -10,17 +10,18 @@ from __future__ import annotations
 import json
 import marshal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
-_LEVELS = 2  # tables, and documents in them
-_CHUNK = 500
+_PART = 50  # documents
 _WORK, _REST = 0.000_5, 0.000_05
 _split = msgspec.json.Decoder(dict[str, dict[str, msgspec.Raw]]).decode
 
+K = TypeVar("K")
+V = TypeVar("V")
 Pause = Callable[[], None]
 Packed = list[tuple[str, bytes]]
 """A copy of the tables, each in parts."""
@@ -44,21 +45,29 @@ def no_rest() -> None:
 
 def encode(data: Any, pause: Pause = no_rest, **kwargs: Any) -> str:
     """What `json.dumps(data, **kwargs)` gives."""
-    if kwargs.get("indent") is not None or kwargs.get("cls") is not None:
-        return json.dumps(data, **kwargs)  # in Python, and so interruptible, or somebody else's
-    return _encode(data, json.JSONEncoder(**kwargs), pause, _LEVELS)
+    named = type(data) is dict and all(type(name) is str for name in data)
+    if not named or kwargs.get("indent") is not None or kwargs.get("cls") is not None:
+        return json.dumps(data, **kwargs)  # no tables, or an encoder in Python, which lets others on
+    encoder = json.JSONEncoder(**kwargs)
+    tables = sorted(data.items()) if encoder.sort_keys else data.items()
+    return _object(
+        encoder,
+        (
+            encoder.encode(name) + encoder.key_separator + _encode(table, encoder, pause)
+            for name, table in tables
+        ),
+    )
 
 
-def _encode(data: Any, encoder: json.JSONEncoder, pause: Pause, levels: int) -> str:
-    pause()
-    if not levels or type(data) is not dict or not all(type(key) is str for key in data):
-        return encoder.encode(data)
-    items = sorted(data.items()) if encoder.sort_keys else data.items()
-    members = [
-        encoder.encode(key) + encoder.key_separator + _encode(value, encoder, pause, levels - 1)
-        for key, value in items
-    ]
-    return "{" + encoder.item_separator.join(members) + "}"
+def _encode(table: Any, encoder: json.JSONEncoder, pause: Pause) -> str:
+    if type(table) is not dict:
+        return encoder.encode(table)
+    items = sorted(table.items()) if encoder.sort_keys else table.items()
+    return _object(encoder, (encoder.encode(part)[1:-1] for part in _parts(items, pause)))
+
+
+def _object(encoder: json.JSONEncoder, members: Iterable[str]) -> str:
+    return "{" + encoder.item_separator.join(filter(None, members)) + "}"
 
 
 def decode(text: str, pause: Pause = no_rest) -> Any:
@@ -71,10 +80,10 @@ def decode(text: str, pause: Pause = no_rest) -> Any:
 
 
 def _decode(documents: dict[str, msgspec.Raw], pause: Pause) -> dict[str, Any]:
-    decoded = {}
-    for key, document in documents.items():
-        decoded[key] = json.loads(bytes(document))
-        pause()
+    decoded: dict[str, Any] = {}
+    for part in _parts(documents.items(), pause):
+        texts = b",".join(map(bytes, part.values()))
+        decoded.update(zip(part, json.loads(b"[" + texts + b"]"), strict=True))
     return decoded
 
 
@@ -84,13 +93,10 @@ def pack(data: dict[str, Any], pause: Pause = no_rest) -> Packed:
     """
     packed = []
     for name, table in data.items():
-        if type(table) is not dict or len(table) <= _CHUNK:
+        if type(table) is dict and table:
+            packed += [(name, marshal.dumps(part)) for part in _parts(table.items(), pause)]
+        else:
             packed.append((name, marshal.dumps(table)))
-            continue
-        documents = iter(table.items())
-        while part := dict(islice(documents, _CHUNK)):
-            packed.append((name, marshal.dumps(part)))
-            pause()
     return packed
 
 
@@ -104,3 +110,10 @@ def unpack(packed: Packed, pause: Pause = no_rest) -> dict[str, Any]:
             data[name] = marshal.loads(part)
         pause()
     return data
+
+
+def _parts(items: Iterable[tuple[K, V]], pause: Pause) -> Iterator[dict[K, V]]:
+    iterator = iter(items)
+    while part := dict(islice(iterator, _PART)):
+        yield part
+        pause()
