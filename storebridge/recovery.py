@@ -135,7 +135,8 @@ class RecoveryReport:
     held: int
     """Live executions whose owner lives, or has a lease."""
     unseen: int
-    """Live executions whose owner is on another node and has no lease: it may live."""
+    """Live executions whose owner cannot be seen, mostly on another node, and has no lease: it may
+    live."""
     waiting: Mapping[str, int]
     """Live executions, by state, that need no owner and have none."""
     unreadable: tuple[str, ...]
@@ -145,12 +146,12 @@ class RecoveryReport:
 
     @property
     def failed(self) -> list[Recovered]:
-        """Those that were failed, and have no successor."""
+        """Those that were failed, and not requeued."""
         return [each for each in self.found if each.action is FAIL]
 
     @property
     def requeued(self) -> list[Recovered]:
-        """Those that are followed by another."""
+        """Those that were failed, and are followed by another."""
         return [each for each in self.found if each.action is REQUEUE]
 
     @property
@@ -174,7 +175,7 @@ class Recovery:
         self._policy, self._decide = _parts(policy)
         # What nobody gave is not written: its records may have fields that this process drops.
         self._may_settle = jobs is not None and jobs.database is executions.database
-        self._jobs = jobs or _jobs_in(executions.database)
+        self._jobs = _jobs_in(executions.database) if jobs is None else jobs
         self._found: list[Recovered] = []
         self._standings: Counter[str] = Counter()
         self._waiting: Counter[str] = Counter()
@@ -220,7 +221,7 @@ class Recovery:
         job = self._job_of(execution)
         standing = self._executions.standing(execution, self._node_id)
         reason, action = standing.reason, LEAVE
-        if standing.kind == "gone" or self._policy.ownerless:
+        if standing.kind == "gone" or (standing.kind == "free" and self._policy.ownerless):
             action = _action(self._decide(execution, job))
         owned = execution.state in self._executions.machine.owned
         if action is LEAVE and standing.kind == "free" and not owned:
@@ -278,7 +279,7 @@ class Recovery:
             return None  # the attempt that followed decides
         machine = self._jobs.machine
         state = machine.initial if judged.action is REQUEUE else self._policy.failed
-        if job.state == machine.initial or state not in machine.transitions[job.state]:
+        if job.state == machine.initial or state not in machine.transitions.get(job.state, ()):
             return None
         if self._is_somebody_elses(job, execution, next_id):
             return None

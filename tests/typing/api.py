@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import assert_type
 
 from msgspec import Raw
 
 from storebridge import (
+    DEFAULT_POLICY,
     JOB_STATES,
     Database,
     Event,
@@ -20,6 +21,8 @@ from storebridge import (
     Record,
     RecordSpec,
     RecordStore,
+    RecoveryAction,
+    RecoveryReport,
     StateMachine,
     from_json,
     open_database,
@@ -65,6 +68,24 @@ def writing(jobs: JobStore, executions: ExecutionStore, samples: RecordStore[Sam
     assert_type(jobs.update(job.id, expect=expect, priority=5), Job)
     assert_type(samples.create(Sample()), Sample)
     assert_type(samples.delete("s", expect=Expect(revision=2)), None)
+
+
+def recovering(jobs: JobStore, executions: ExecutionStore) -> None:
+    lease = timedelta(seconds=30)
+    policy = DEFAULT_POLICY.with_(state="Publishing", type="ops", action=RecoveryAction.FAIL)
+    report = executions.recover(policy, node_id="n", jobs=jobs, dry_run=True)
+    assert_type(report, RecoveryReport)
+    assert_type(report.found[0].next_id, str | None)
+    executions.recover(_what_next)
+    assert_type(jobs.claim(5, owner=this_process("n"), lease=lease, type="batch"), list[Job])
+    assert_type(executions.heartbeat("e", this_process("n"), lease), Execution)
+    assert_type(executions.create(Execution(job_id="j"), lease=lease), Execution)
+    assert_type(jobs.release("j", expect=Expect(owner=this_process("n"))), Job)
+    assert_type(jobs.recover(node_id="n"), list[Job])
+
+
+def _what_next(execution: Execution, job: Job | None) -> RecoveryAction:
+    return RecoveryAction.LEAVE if job is None else RecoveryAction.REQUEUE
 
 
 def reading(jobs: JobStore, samples: RecordStore[Sample], database: Database) -> None:

@@ -82,13 +82,16 @@ class RecoveredJobTests(StoreTests):
     def test_a_job_that_is_not_there(
         self, database: Database, jobs: JobStore, executions: ExecutionStore
     ) -> None:
-        """A job that was deleted, or cannot be read, does not keep its execution."""
-        for number in "12":
+        """A job that was deleted, cannot be read, or is in a state that nobody knows, does not keep
+        its execution.
+        """
+        for number in "123":
             add(database, number)
         jobs.delete("j1")
         edit_body(jobs, "j2", lambda _: b"{")
+        edit_body(jobs, "j3", lambda body: body.replace(b'"Running"', b'"Rumming"'))
         report = executions.recover(node_id=NODE, jobs=jobs)
-        assert [(f.action, f.job_state) for f in report.found] == [(FAIL, None), (FAIL, None)]
+        assert [(f.action, f.job_state) for f in report.found] == [(FAIL, None)] * 3
 
     @pytest.mark.parametrize("type", ["batch", "service"])
     def test_jobs_that_others_work_on(
