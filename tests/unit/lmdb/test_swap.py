@@ -13,16 +13,19 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from storebridge_lmdb import backend
 from storebridge_lmdb.driver import LmdbDriver
 from storebridge_lmdb.header import DATA, FRESH
 from storebridge_lmdb.presence import Presence
 
-from storebridge.driver import DriverError, ErrorKind
+from storebridge.driver import DriverError, ErrorKind, Options
+from storebridge.testing.harness import writing
+from storebridge.testing.samples import LAYOUT, LOG, TABLES
 from tests.unit.lmdb.support import Open, names, put
 from tests.unit.lmdb.test_processes import ENVIRONMENT, ROOT
 from tests.unit.users import OWNER, two_users
@@ -96,6 +99,40 @@ def test_a_reader_of_another_user_has_it_open(shared: Path, start: Start) -> Non
     assert guest.do("close") == "closed"
     assert owner.do("reclaim") is None
     assert owner.do("write") > 0
+
+
+@two_users
+def test_such_a_reader_would_read_the_old_file_for_good(
+    shared: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Were it not looked for: LMDB itself does not know of it."""
+    path = shared / "db.lmdb"
+    driver = backend.open(str(path), Options(mode=0o644))
+    driver.create_tables(TABLES, LAYOUT)
+    write(driver, range(100), 20_000)
+    clear(driver, range(98))
+    guest = start(path, OWNER, read_only=True)
+    assert [guest.do(word) for word in ("open", "count")] == ["opened", 2]
+    assert driver.reclaim(lambda: None).skipped is not None
+    write(driver, [100])
+    assert guest.do("count") == 3
+    monkeypatch.setattr(Presence, "is_alone", lambda self: True)
+    assert driver.reclaim(lambda: None).skipped is None
+    write(driver, [101])
+    assert guest.do("count") == 3
+    driver.close()
+
+
+def write(driver: LmdbDriver, numbers: Iterable[int], size: int = 0) -> None:
+    with writing(driver) as transaction:
+        for number in numbers:
+            transaction.insert(LOG.name, (number,), ("w",), bytes(size))
+
+
+def clear(driver: LmdbDriver, numbers: Iterable[int]) -> None:
+    with writing(driver) as transaction:
+        for number in numbers:
+            transaction.remove(LOG.name, (number,), ("w",))
 
 
 @two_users
