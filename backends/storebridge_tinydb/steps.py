@@ -47,7 +47,7 @@ def encode(data: Any, pause: Pause = no_rest, **kwargs: Any) -> str:
     """What `json.dumps(data, **kwargs)` gives."""
     named = type(data) is dict and all(type(name) is str for name in data)
     if not named or kwargs.get("indent") is not None or kwargs.get("cls") is not None:
-        return json.dumps(data, **kwargs)  # no tables, or an encoder in Python, which lets others on
+        return json.dumps(data, **kwargs)  # no tables, or encoded in Python, which yields
     encoder = json.JSONEncoder(**kwargs)
     tables = sorted(data.items()) if encoder.sort_keys else data.items()
     return _object(
