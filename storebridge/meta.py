@@ -162,7 +162,7 @@ def read_transfer(transaction: Transaction) -> Transfer | None:
     if body is None and not transaction.totals(INCOMPLETE).get(INCOMPLETE):
         return None
     try:
-        return msgspec.json.decode(body, type=Transfer)
+        return msgspec.json.decode(body or b"", type=Transfer)
     except (ValueError, RecursionError):
         return Transfer(what="…", source="an unknown place", owner=_owner(b""))
 
@@ -174,7 +174,7 @@ def begin_transfer(unit: Unit, transfer: Transfer) -> None:
 
 
 def write_transfer(unit: Unit, transfer: Transfer) -> None:
-    """Note how far it has been filled. What is there has the mark before its first entry."""
+    """Note how far it has been filled."""
     _put(unit, _TRANSFER, encoder.encode(transfer))
 
 
