@@ -33,7 +33,7 @@ class Presence:
         seconds.
         """
         deadline = time.monotonic() + timeout
-        while True:
+        while self._fd is None:
             fd = os.open(self._data, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 self._wait(fd, deadline, timeout)
@@ -94,12 +94,11 @@ class Presence:
                 fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 return
             if time.monotonic() >= deadline:
-                pid = next(holders(self._data), None)
                 raise DriverError(
                     ErrorKind.LOCKED,
-                    f"{self._data}: process {pid} is making it smaller; waited {timeout:g} s, try"
-                    " again",
-                    holder=pid,
+                    f"{self._data}: {self.others()} is making it smaller; waited {timeout:g} s,"
+                    " try again",
+                    holder=next(holders(self._data), None),
                 )
             time.sleep(_POLL)
 

@@ -23,6 +23,8 @@ STEP = 256
 """Pages that one transaction frees: some milliseconds, and a log of about 3 MiB."""
 _LOG_OF_STEP = 4 * STEP
 """Pages that the log may have after a step: each page freed can change a few others."""
+_LONGEST_LOG = 16 * STEP
+"""Pages of the log that readers may keep from being folded in, before it is left at that."""
 _ORDINARY_LOG = 1000
 """Pages from which on SQLite folds the log in at a commit, by default."""
 _WORTH_REWRITING = 4
@@ -67,16 +69,18 @@ def reclaim(
 
 
 def _vacuum_by_steps(free: int, alone: Alone, breathe: Callable[[], None]) -> None:
-    """Free as many pages as there were, and no more, whatever others free meanwhile."""
+    """Free as many pages as there were, and no more, whatever others free meanwhile; fewer where a
+    reader lets the log grow.
+    """
     for _ in range(-(-free // STEP)):
         with alone() as writer:
             # A transaction of its own. As a script: `execute` takes one step of what returns no
             # columns, and each step frees one page.
             writer.sqlite.executescript(f"PRAGMA incremental_vacuum({STEP})")
             left = writer.one("PRAGMA freelist_count")
-            writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            ((_, log, folded),) = writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         breathe()
-        if not left:
+        if not left or log - folded > _LONGEST_LOG:
             break
 
 

@@ -103,8 +103,13 @@ def test_another_program_in_the_way_of_a_rewrite(path: Path) -> None:
     driver.close()
 
 
-def test_a_reader_keeps_the_log(path: Path) -> None:
-    """The pages are freed all the same; that the log is still there, and why, is told."""
+@pytest.mark.parametrize("longest", [20, 10_000])
+def test_a_reader_keeps_the_log(path: Path, monkeypatch: pytest.MonkeyPatch, longest: int) -> None:
+    """Pages are freed all the same, as long as the log does not grow much by it; that it is still
+    there, and why, is told.
+    """
+    monkeypatch.setattr(reclaiming, "STEP", 16)
+    monkeypatch.setattr(reclaiming, "_LONGEST_LOG", longest)
     driver = opened(path)
     everything = fill(driver)
     reader = driver.begin(write=False)
@@ -113,6 +118,7 @@ def test_a_reader_keeps_the_log(path: Path) -> None:
     done = driver.reclaim(lambda: None)
     assert done.skipped is not None
     assert "a read transaction needs the write-ahead log" in done.skipped
+    assert (driver.usage().free == 0) == (longest > 20)
     assert reader.get(ENTRY.name, ("k1",)) == everything["k1",]
     reader.rollback()
     done = driver.reclaim(lambda: None)
