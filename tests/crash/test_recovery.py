@@ -16,7 +16,7 @@ ROUNDS = 30
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("backend", ["sqlite", "lmdb", "bolt"])
 def test_thirty_killed_recoveries(backend: str, tmp_path: Path) -> None:
-    """After each of thirty kills an execution is recovered whole, with its job and its successor, or
+    """After each of thirty kills an execution is recovered whole, with its job and successor, or
     not touched; the next recovery finishes. Most of the kills come in the middle.
     """
     assert kill_recoveries(BackendHarness(backend, tmp_path), ROUNDS) >= ROUNDS // 2
