@@ -170,8 +170,8 @@ def _replay(base: Base, contents: Contents, mark: Mark, found: Found) -> Mark:
     if found.header.base.sha256 != base.mark.sha256:
         raise DriverError(
             ErrorKind.CORRUPT,
-            f"{base.path}: changed by another program; {len(found.lines)} commits in {path} are of"
-            " what it was before: put that back, or move the journal away to go on without them",
+            f"{base.path}: changed by another program, and {path} has what was committed on top of"
+            " what it was before: put that back, or move the journal away to go on without",
         )
     for line in found.lines:
         contents.patch(line.tables)

@@ -41,6 +41,7 @@ class _ReadFile(_File):
             try:
                 fcntl.flock(self._locked, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
+                self.unlock()
                 return False
         return True
 

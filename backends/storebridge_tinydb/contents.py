@@ -19,7 +19,7 @@ from storebridge.driver.mapengine import Maps, space_of
 from storebridge.driver.ordered import OWN, SpaceName
 from storebridge.driver.orderedtable import compile_table
 from storebridge.driver.sortedmap import SortedMap
-from storebridge_tinydb.documents import Document, DocumentFormat, Row, Stranger
+from storebridge_tinydb.documents import Document, Row, Stranger, format_of
 
 Documents = dict[str, Raw]
 """By id, as they are in the text."""
@@ -78,7 +78,7 @@ class TableDocuments:
         """Documents that are no entries: as they are in the file, and why."""
         self.size = 0
         """Bytes that all of them take in the file."""
-        self._format = DocumentFormat(table)
+        self._format = format_of(table.key, table.columns)
         self._encode_key = key_encoder(table.key)
         self._last = 0
 
@@ -186,8 +186,10 @@ class Contents:
             return {}
         if isinstance(part, Raw):
             raise _no_table(table.name)
-        self._parts[table.name] = documents = TableDocuments(table)
-        return _load(documents, part)
+        documents = TableDocuments(table)
+        maps = _load(documents, part)
+        self._parts = {**self._parts, table.name: documents}
+        return maps
 
     def plan(self, changes: Changes, maps: Maps, declared: Mapping[str, Table]) -> dict[str, Plan]:
         """What changes come to, by table. `declared`: what a table is that is not there yet."""
@@ -203,8 +205,9 @@ class Contents:
     def apply(self, plans: Mapping[str, Plan]) -> None:
         """Do what was planned. Doing it again changes nothing."""
         for name, plan in plans.items():
-            self._parts[name] = plan.documents
             plan.documents.apply(plan)
+            if name not in self._parts:  # others may be going through them
+                self._parts = {**self._parts, name: plan.documents}
 
     def strangers(self) -> Iterator[str]:
         """What is in the file and is no entry: one line each."""

@@ -14,12 +14,13 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from msgspec import Meta, Raw
 
-from storebridge.driver import Key, Table, Values
+from storebridge.driver import Field, Key, Values
 
 BODY = "body"
 _MAX_DEPTH = 100
@@ -76,19 +77,19 @@ class Stranger(ValueError):
 
 
 class DocumentFormat:
-    """Entries of one table as documents, and back."""
+    """Entries with these fields as documents, and back."""
 
-    def __init__(self, table: Table) -> None:
-        self._key = [field.name for field in table.key]
+    def __init__(self, key_fields: tuple[Field, ...], columns: tuple[Field, ...]) -> None:
+        self._key = [field.name for field in key_fields]
         # Whatever the declaration says: a column that somebody took out is for `check` to report.
-        self._columns = {field.name: _TYPES[field.type] | None for field in table.columns}
-        key: list[Any] = [(f"k{n}", _TYPES[field.type]) for n, field in enumerate(table.key)]
-        columns: list[Any] = [(f"c{n}", t, None) for n, t in enumerate(self._columns.values())]
+        self._columns = {field.name: _TYPES[field.type] | None for field in columns}
+        key: list[Any] = [(f"k{n}", _TYPES[field.type]) for n, field in enumerate(key_fields)]
+        others: list[Any] = [(f"c{n}", t, None) for n, t in enumerate(self._columns.values())]
         rename = {f"k{n}": name for n, name in enumerate(self._key)}
         rename |= {f"c{n}": name for n, name in enumerate(self._columns)}
         self._places = list(rename)
-        self._head = msgspec.defstruct("Head", key + columns, rename=rename, omit_defaults=True)
-        whole = [*key, (BODY, Raw), *columns]
+        self._head = msgspec.defstruct("Head", key + others, rename=rename, omit_defaults=True)
+        whole = [*key, (BODY, Raw), *others]
         self._decode: Callable[[Raw | bytes], Any] = msgspec.json.Decoder(
             msgspec.defstruct("Whole", whole, rename=rename, forbid_unknown_fields=True)
         ).decode
@@ -133,6 +134,10 @@ class DocumentFormat:
         extras = b"," + _encode(members)[1:-1] if members else b""
         # A document is one line here: line ends can only stand between its members.
         return found, extras.replace(b"\n", b" ").replace(b"\r", b" ")
+
+
+format_of = lru_cache(maxsize=512)(DocumentFormat)
+"""The format of entries with these key fields and columns."""
 
 
 def _is(type_: Any, value: Raw) -> bool:

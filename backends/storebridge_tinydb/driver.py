@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -153,6 +154,7 @@ class TinyDriver(OrderedDriver[str]):
         self._fold_first = fold_first
         self._fold_at = 0
         self._kept: Path | None = None
+        self._files = threading.Lock()
         self._maps: Maps = {}
         self._declared: dict[str, Table] = {}
         self._closed: str | None = None
@@ -188,19 +190,20 @@ class TinyDriver(OrderedDriver[str]):
     # --- committing ---
 
     def _commit(self, changes: Changes, maps: Maps) -> None:
-        plans = self._contents.plan(changes, self._maps, self._declared)
-        number = self._last_commit + 1
-        try:
-            if plans:
-                self._log(number, plans)
-            self._publish(plans, maps)
-        except BaseException:
-            # An exception out of a signal handler may strike when it is already committed.
-            if self._last_commit == number:
+        with self._files:
+            plans = self._contents.plan(changes, self._maps, self._declared)
+            number = self._last_commit + 1
+            try:
+                if plans:
+                    self._log(number, plans)
                 self._publish(plans, maps)
-            raise
-        if self._journal is not None and self._journal.size > self._fold_at:
-            self._try_to_fold(self._journal)
+            except BaseException:
+                # An exception out of a signal handler may strike when it is already committed.
+                if self._last_commit == number:
+                    self._publish(plans, maps)
+                raise
+            if self._journal is not None and self._journal.size > self._fold_at:
+                self._try_to_fold(self._journal)
 
     def _publish(self, plans: Mapping[str, Plan], maps: Maps) -> None:
         """Show what was committed. Readers keep the maps that they began with."""
@@ -236,13 +239,23 @@ class TinyDriver(OrderedDriver[str]):
         except DriverError as error:
             raise self._overtaken(error) from error
 
+    @property
+    def _is_ahead(self) -> bool:
+        """Whether the file lacks something that is committed."""
+        if self._journal is not None:
+            return self._journal.commit > self._mark.commit
+        return self._fold_first and self._mark.commit > 0
+
     def _overtaken(self, error: DriverError) -> DriverError:
         """Somebody has changed the file. What is committed here must not be lost with it."""
-        if self._last_commit == self._mark.commit:
+        if not self._is_ahead:
             what = "close it and open it again to go on with what is there now"
         else:
-            if self._kept is None:
-                self._kept = self._base.keep(self._render())
+            try:
+                self._kept = self._kept or self._base.keep(self._render())
+            except OSError as problem:
+                what = f"what was here could not be kept ({problem}): see to that, and try again"
+                return DriverError(error.kind, f"{error}; {what}")
             what = (
                 f"that was left alone, and what was here is in {self._kept}: let one of the two"
                 f" have the name, and if it is not that one, remove {self._journal_path}"
@@ -292,13 +305,20 @@ class TinyDriver(OrderedDriver[str]):
         """Documents that are no entries, and whether the files are still as they were left."""
         yield from self._contents.strangers()
         try:
-            self._base.check(thorough=True)
-            if self._journal is not None:
-                found = journal.read(self._journal_path)
-                if found is None or found.last != self._last_commit:
-                    yield f"{self._journal_path}: does not hold what was committed"
+            self._check_files()
         except (OSError, DriverError) as error:
             yield str(error)
+
+    def _check_files(self) -> None:
+        with self._files:
+            self._base.check(thorough=True)
+            if self._journal is not None and self._is_ahead:
+                found = journal.read(self._journal_path)
+                if found is None or found.last != self._last_commit:
+                    raise DriverError(
+                        ErrorKind.CORRUPT,
+                        f"{self._journal_path}: does not hold what was committed",
+                    )
 
     def describe(self) -> dict[str, str | int]:
         return {
@@ -315,21 +335,25 @@ class TinyDriver(OrderedDriver[str]):
         """Free is what a fold would give back. It leaves nothing to gain."""
         journal_size = _size(self._journal_path)
         size = _size(self._base.path) + journal_size
-        return Usage(size, max(size - self._contents.size(), 0) if journal_size else 0)
+        free = max(size - self._contents.size(), 0) if self._is_ahead else 0
+        return Usage(size, free)
 
     def reclaim(self, breathe: Callable[[], None]) -> Reclaimed:
         if not self._writable:
             raise DriverError(ErrorKind.READ_ONLY, f"{self._base.path}: opened read-only")
         before = self.usage()
         if before.free:
-            self._fold()
+            with self._files:
+                self._fold()
         return Reclaimed(before.size, self.usage().size)
 
     def close(self) -> None:
         self._closed = "the database is closed"
         try:
-            if self._writable and _size(self._journal_path):
+            if self._writable and self._is_ahead:
                 self._fold()
+            elif self._journal is not None:
+                self._journal.remove()
         except (OSError, DriverError) as error:
             logger.warning(
                 "%s: closed, but not folded into it is %s: %s",
