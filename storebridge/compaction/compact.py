@@ -103,7 +103,10 @@ def _size(database: Database) -> int | None:
 
 
 def _notes(database: Database, rules: Sequence[Retention], pruner: Pruner) -> list[str]:
-    notes = [f"{number} records stay: {why}" for why, number in sorted(pruner.left.items())]
+    notes = [
+        f"{number} {'record stays' if number == 1 else 'records stay'}: {why}"
+        for why, number in sorted(pruner.left.items())
+    ]
     since = max((rule.checkpoints_keep for rule in rules if rule.removes_events), default=None)
     if since is None:
         return notes

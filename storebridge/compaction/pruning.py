@@ -67,15 +67,15 @@ class Pruner:
         database, now = self._database, self._now
         self.pruned[layout.name] = Pruned()
         limits = limits_of(self._rules, layout)
+        stays: set[str] = set()
         for rule in self._rules:
             for batch in _batches(leaving.records(database, layout, rule, now), _BATCH):
-                self._remove(layout, limits, "record", self._agreed(layout, batch))
+                self._remove(layout, limits, "record", self._agreed(layout, batch, stays))
         pin = database.read(pinned, limits, now)
         for events in _batches(leaving.events(database, layout, limits, now, pin), STEP_ENTRIES):
             self._remove(layout, limits, "event", events)
         for keys in _batches(leaving.versions(database, layout, limits, now), STEP_ENTRIES):
             self._remove(layout, limits, "version", keys)
-
         self._keys(layout)
 
     def _keys(self, layout: StoreLayout) -> None:
@@ -93,14 +93,17 @@ class Pruner:
             gone = KeyValueStore(self._database, layout.name, lifetime=lifetime).purge(self._write)
         self.pruned[layout.name].add(Pruned(keys=gone))
 
-    def _agreed(self, layout: StoreLayout, batch: Sequence[Found]) -> list[Found]:
-        """Those of a batch that can be judged, and that nobody wants to keep."""
+    def _agreed(self, layout: StoreLayout, batch: Sequence[Found], stays: set[str]) -> list[Found]:
+        """Those of a batch that can be judged, and that nobody wants to keep. The others are noted,
+        and stay whatever the next rule says."""
+        batch = [found for found in batch if found.record_id not in stays]
         self.left.update(found.problem for found in batch if found.problem is not None)
         going = [found for found in batch if found.problem is None]
-        if self._dry_run or not self._consent.is_asked:
-            return going
-        asked = [self._database.read(_removal, layout, found) for found in going]
-        agreed = {removal.id for removal in self._consent.to(asked)}
+        agreed = {found.record_id for found in going}
+        if self._consent.is_asked and not self._dry_run:
+            asked = [self._database.read(_removal, layout, found) for found in going]
+            agreed = {removal.id for removal in self._consent.to(asked)}
+        stays.update(f.record_id for f in batch if self._dry_run or f.record_id not in agreed)
         return [found for found in going if found.record_id in agreed]
 
     def _remove(

@@ -377,6 +377,28 @@ class RetentionTests(StoreTests):
         assert len(all_rows(database, "settings")) == 2
         assert_deeply_sound(database)
 
+    def test_rules_that_overlap(self, aging: Aging) -> None:
+        """A record that several rules let go is counted, and asked about, once."""
+        database, clock = aging
+        executions = ExecutionStore(database)
+        for name in "abc":
+            ended(executions, name)
+        edit_body(executions, "c", lambda body: body[:-5])
+        clock.time += 10 * DAY
+        asked: list[str] = []
+
+        def keep(removal: Removal) -> bool:
+            asked.append(removal.id)
+            return removal.id == "b"
+
+        database.on_compact(keep=keep)
+        rules = [Retention(keep=DAY, states=("Completed",)), Retention(keep=2 * DAY)]
+        assert database.compact(rules, dry_run=True).pruned["execution"].records == 2
+        report = database.compact(rules, reclaim=False)
+        assert (report.pruned["execution"].records, report.kept) == (1, 1)
+        assert asked == ["a", "b"]
+        assert report.notes == ("1 record stays: cannot be read",)
+
     def test_a_dry_run_touches_nothing(self, harness: BackendHarness, aging: Aging) -> None:
         """A dry run changes nothing, asks nobody, and is possible where nothing can be written."""
         database, clock = aging
