@@ -70,7 +70,7 @@ class Tokens:
         return found
 
     def _ask_over(self, link: Link, token: int) -> bool:
-        link.begin("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE")
+        link.send("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE")
         if link.ask(self._claim, [self.opener, token]):
             return False
         found = link.ask(self._look, [self.opener])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
@@ -30,6 +30,9 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %s AND c.relname = ANY(%s)
 """
 
+Ask = Callable[..., list[tuple[Any, ...]]]
+"""Executes a statement and gives all its rows."""
+
 
 class Found(NamedTuple):
     """A relation that is there."""
@@ -54,20 +57,20 @@ class Place:
 
     def read_layout(self, link: Link) -> int | None:
         """The layout that the mark says; None: there is no mark, so nothing of ours."""
-        return max(self._read_mark(link).values(), default=None)
+        return max(self._read_mark(link.single).values(), default=None)
 
-    def _read_mark(self, link: Link) -> dict[str, int]:
+    def _read_mark(self, ask: Ask) -> dict[str, int]:
         """The names of our tables and views, each with the layout that it is of."""
         name = qualified(self.ours.mark)
-        if link.single("SELECT to_regclass(%s)", [name])[0][0] is None:
+        if ask("SELECT to_regclass(%s)", [name])[0][0] is None:
             return {}
-        return dict(link.single(f"SELECT name, layout FROM {name}"))
+        return dict(ask(f"SELECT name, layout FROM {name}"))
 
-    def find(self, link: Link, tables: Sequence[Table]) -> dict[str, Found]:
+    def find(self, ask: Ask, tables: Sequence[Table]) -> dict[str, Found]:
         """What there is of these tables, their indexes and views, by name."""
         names = [*self._names(tables)]
         names += [self.index_name(table, index) for table in tables for index in table.indexes]
-        rows = link.single(_FIND, [self.schema, names])
+        rows = ask(_FIND, [self.schema, names])
         return {
             name: Found(kind, of, unique, partial, tuple(columns))
             for name, kind, of, unique, partial, columns in rows
@@ -75,13 +78,13 @@ class Place:
 
     def is_made(self, link: Link, tables: Sequence[Table], layout: int) -> bool:
         """Whether the database is at these tables and this layout."""
-        return next(self._missing(link, tables, layout), None) is None
+        return next(self._missing(link.single, tables, layout), None) is None
 
-    def _missing(self, link: Link, tables: Sequence[Table], layout: int) -> Iterator[str]:
+    def _missing(self, ask: Ask, tables: Sequence[Table], layout: int) -> Iterator[str]:
         """The statements that bring the database to these tables and this layout. DriverError of
         kind FOREIGN where somebody else's tables have our names.
         """
-        found, marked = self.find(link, tables), self._read_mark(link)
+        found, marked = self.find(ask, tables), self._read_mark(ask)
         self._refuse_foreign(found, tables, marked)
         mark = qualified(self.ours.mark)
         if not marked:
@@ -119,16 +122,16 @@ class Place:
             ) from error
 
     def _make(self, link: Link, tables: Sequence[Table], layout: int, durable: bool) -> None:
-        link.single("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE")
+        link.send("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE")
+        if durable:
+            link.send("SET LOCAL synchronous_commit = on")
         # Of the schema: two prefixes in a new one would both make it.
         key = f"storebridge {self.schema}"
-        link.single("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [key])
-        if durable:
-            link.single("SET LOCAL synchronous_commit = on")
-        exists = "SELECT 1 FROM pg_namespace WHERE nspname = %s"
-        if not link.single(exists, [self.schema]):
-            link.script(f'CREATE SCHEMA "{self.schema}"')
-        link.script("; ".join([*self._missing(link, tables, layout), "COMMIT"]))
+        link.ask("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [key])
+        if not link.ask("SELECT 1 FROM pg_namespace WHERE nspname = %s", [self.schema]):
+            link.send(f'CREATE SCHEMA "{self.schema}"')
+        link.send_all(list(self._missing(link.ask, tables, layout)))
+        link.commit()
 
     def index_ddl(self, table: Table, missing: set[str]) -> list[str]:
         """The statements that make these indexes of a table."""

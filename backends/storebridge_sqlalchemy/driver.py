@@ -95,7 +95,7 @@ class PostgresDriver:
         lease = self._take()
         try:
             if self._options.read_only:
-                found = self.place.find(lease.link, tables)
+                found = self.place.find(lease.link.single, tables)
                 absent = {t.name for t in tables if self.place.name(t.name) not in found}
             elif not self.place.is_made(lease.link, tables, layout):
                 self.place.make(lease.link, tables, layout, self._options.durability != "off")

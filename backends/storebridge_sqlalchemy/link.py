@@ -1,14 +1,14 @@
 """A connection to the server, and the few ways of talking over it.
 
-Statements of a transaction go through libpq's pipeline mode: what needs no answer is sent with the
-next one that does, so that a transaction costs as many round trips as it has questions.
+All of it goes through libpq's pipeline mode: what needs no answer is sent with the next statement
+that does, so that a transaction costs as many round trips as it has questions.
 """
 
 from __future__ import annotations
 
 import select
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -27,10 +27,12 @@ class Link:
     """A connection with two cursors: one for what needs no answer, so that a result that is not
     fetched never stands in for the one that is.
 
-    Used by one thread at a time. Every error is a DriverError.
+    Used by one thread at a time. Every error is a DriverError. An exception from elsewhere, as out
+    of a signal handler, leaves it unfit: the rest of the answer that was awaited would be taken for
+    the answer to the next question.
     """
 
-    __slots__ = ("_ask", "_busy", "_connection", "_pipeline", "_send", "session")
+    __slots__ = ("_ask", "_busy", "_connection", "_context", "_pipeline", "_send", "session")
 
     def __init__(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
         self._connection = connection
@@ -41,29 +43,22 @@ class Link:
         connection.prepared_max = _PREPARED
         self._send = connection.cursor()
         self._ask = connection.cursor()
-        self._pipeline: AbstractContextManager[object] | None = None
+        self._context = connection.pipeline()
+        self._pipeline = self._context.__enter__()
         self._busy = False
-        """Set while an answer is awaited: an exception from elsewhere may have struck in between,
-        and the rest of the answer would be taken for that to the next question."""
+        """Whether an answer is awaited."""
 
     @property
     def lost(self) -> bool:
         """Whether the server is no longer at the other end."""
         return bool(self._connection.broken or self._connection.closed)
 
-    @property
-    def info(self) -> psycopg.ConnectionInfo:
-        """What psycopg knows of the connection."""
-        return self._connection.info
-
     def is_fit(self) -> bool:
         """Whether it can serve a new transaction: nothing is left over from the last one, and the
         server has not ended it. Costs no round trip.
         """
         connection = self._connection
-        if self._busy or self._pipeline is not None or connection.closed:
-            return False
-        if connection.pgconn.transaction_status != TransactionStatus.IDLE:
+        if self._busy or connection.closed or not self._is_idle():
             return False
         # A server says nothing unasked, but that it ends the connection.
         poll = select.poll()
@@ -71,43 +66,30 @@ class Link:
         return not poll.poll(0)
 
     def single(self, sql: str, parameters: Sequence[Any] = ()) -> Rows:
-        """The rows of a statement that is a transaction of its own."""
+        """The rows of a statement that is a transaction of its own, or ends one."""
         self._busy = True
         try:
             self._ask.execute(sql, parameters)
+            self._pipeline.sync()
             rows = self._ask.fetchall() if self._ask.description else []
         except psycopg.Error as error:
-            self._busy = False
             raise self._classified(error) from error
         self._busy = False
         return rows
 
-    def script(self, sql: str) -> None:
-        """Execute statements that need neither parameters nor an answer: one round trip."""
-        self._busy = True
-        try:
-            self._ask.execute(sql)
-        except psycopg.Error as error:
-            self._busy = False
-            raise self._classified(error) from error
-        self._busy = False
-
-    def begin(self, *statements: str) -> None:
-        """Go over to pipeline mode, and send the statements that begin a transaction."""
-        self._pipeline = self._connection.pipeline()
-        self._pipeline.__enter__()
-        for statement in statements:
-            self.send(statement)
-
     def send(self, sql: str, parameters: Sequence[Any] = ()) -> None:
-        """Have a statement executed. That it failed is told by the next `ask`, or by `finish`."""
+        """Have a statement executed. That it failed is told by the next `ask`, or by `commit`."""
         self._busy = True
         try:
             self._send.execute(sql, parameters)
         except psycopg.Error as error:
-            self._busy = False
             raise self._classified(error) from error
         self._busy = False
+
+    def send_all(self, statements: Iterable[str]) -> None:
+        """Have several executed."""
+        for statement in statements:
+            self.send(statement)
 
     def ask(self, sql: str, parameters: Sequence[Any] = ()) -> Rows:
         """The rows of a statement: one round trip, with all that was sent before."""
@@ -116,16 +98,15 @@ class Link:
             self._ask.execute(sql, parameters)
             rows = self._ask.fetchall()
         except psycopg.Error as error:
-            self._busy = False
             raise self._classified(error) from error
         self._busy = False
         return rows
 
     def commit(self) -> None:
-        """Commit, and leave pipeline mode: one round trip."""
+        """Commit: one round trip, with all that was sent before."""
         self.send("COMMIT")
-        self._leave()
-        if self._connection.pgconn.transaction_status != TransactionStatus.IDLE:
+        self._sync()
+        if not self._is_idle():
             raise DriverError(ErrorKind.OTHER, "the server did not commit")
 
     def roll_back(self) -> bool:
@@ -134,44 +115,36 @@ class Link:
         """
         if self._busy or self.lost:
             return False
-        try:
-            if self._pipeline is not None:
-                self._leave_after_rollback()
-            if self._connection.pgconn.transaction_status != TransactionStatus.IDLE:
+        # After an error nothing is executed until all is in step again: then, once more.
+        with suppress(DriverError):
+            self.send("ROLLBACK")
+        with suppress(DriverError):
+            self._sync()
+        if not self.lost and not self._is_idle():
+            with suppress(DriverError):
                 self.single("ROLLBACK")
-        except (psycopg.Error, DriverError):
-            return False
-        return True
+        return not self.lost and self._is_idle()
 
     def close(self) -> None:
         """Close the connection, in the midst of whatever it is doing."""
         self._connection.close()
-        if self._pipeline is not None:
-            # Else it would complain when it is collected.
-            with suppress(DriverError):
-                self._leave()
+        # Else it would complain when it is collected.
+        with suppress(psycopg.Error):
+            self._context.__exit__(None, None, None)
 
-    def _leave_after_rollback(self) -> None:
-        # After an error the pipeline executes nothing: then it is rolled back outside of it.
-        try:
-            self.send("ROLLBACK")
-            self._leave()
-        except DriverError:
-            if self._pipeline is not None:
-                self._leave()
+    def _is_idle(self) -> bool:
+        return self._connection.pgconn.transaction_status == TransactionStatus.IDLE
 
-    def _leave(self) -> None:
-        pipeline, self._pipeline = self._pipeline, None
-        assert pipeline is not None
+    def _sync(self) -> None:
         self._busy = True
         try:
-            pipeline.__exit__(None, None, None)
+            self._pipeline.sync()
         except psycopg.Error as error:
-            self._busy = False
             raise self._classified(error) from error
         self._busy = False
 
     def _classified(self, error: psycopg.Error) -> DriverError:
+        self._busy = False  # all of the answer has come
         found = kind(error) or ErrorKind.OTHER
         if self.lost:
             return DriverError(found, f"the connection to the server was lost: {one_line(error)}")

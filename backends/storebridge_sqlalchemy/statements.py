@@ -117,7 +117,7 @@ class Statements:
         end of the transaction, also when `release` has taken it out again. For PostgreSQL locks
         only what is there.
         """
-        only_key = {name: sa.bindparam(f"key_{name}") for name in self.key}
+        only_key: dict[str, Any] = {name: sa.bindparam(f"key_{name}") for name in self.key}
         placeholder = insert(self.made).values(only_key | {"body": sa.text("''")})
         return compiled(placeholder.on_conflict_do_nothing(), *self.keys)
 

@@ -138,7 +138,7 @@ class Reading:
             return self._link.single(sql, parameters)
         if not self._begun:
             self._begun = True
-            self._link.begin(BEGIN_READING)
+            self._link.send(BEGIN_READING)
         return self._link.ask(sql, parameters)
 
     def _is_absent(self, statements: Statements) -> bool:
@@ -329,7 +329,7 @@ class Writing:
         self._begun = True
         ours = self._driver.place.ours
         self._alone = self._driver.take_conflict()
-        self._link.begin(BEGIN_WRITING, ours.be_alone if self._alone else ours.take_part)
+        self._link.send_all((BEGIN_WRITING, ours.be_alone if self._alone else ours.take_part))
 
     def _ask_alone(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """The rows of a statement, which stay so: from here on nobody else commits.
