@@ -130,7 +130,7 @@ class Database(Writing):
         known = self.refresh().get(layout.name)
         if known is None:
             self.refuse_incomplete()
-            _check_names(layout, self.layouts.values(), self.location.text)
+            _check_names(layout, list(self.layouts.values()), self.location.text)
             self._create_tables(layout.tables)
         elif known.shape != layout.shape:
             raise ConfigurationError(
@@ -399,6 +399,8 @@ def _checkpoint_name(name: str) -> str:
 
 
 def _check_names(layout: StoreLayout, others: Iterable[StoreLayout], where: str) -> None:
+    # One of its own name was added by another thread meanwhile.
+    others = [other for other in others if other.name != layout.name]
     taken = {name: other.name for other in others for name in other.names} | {
         meta.META.name: "the database itself"
     }

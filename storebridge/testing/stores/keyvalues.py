@@ -184,7 +184,7 @@ class KeyValueTests(KeyValueStoreTests):
 
     def test_iterating_while_keys_change(self, store: KeyValueStore) -> None:
         """Iterating goes on while keys come, change and go, gives each that stays, and ends."""
-        store.update((f"k{number:04}", number) for number in range(600))
+        store.update((f"k{number:04}", number) for number in range(300))
         seen = []
         for key, number in store.items():
             seen.append(key)
@@ -192,8 +192,8 @@ class KeyValueTests(KeyValueStoreTests):
                 del store[key]
             store[f"a{number:04}"] = number
             store[key if number % 2 == 0 else "zz"] = number
-        assert [key for key in seen if key != "zz"] == [f"k{number:04}" for number in range(600)]
-        assert len(store) == 600 + 300 + 1
+        assert [key for key in seen if key != "zz"] == [f"k{number:04}" for number in range(300)]
+        assert len(store) == 300 + 150 + 1
 
     def test_keys_in_a_snapshot(self, store: KeyValueStore) -> None:
         """In a snapshot, keys and values are of one moment."""

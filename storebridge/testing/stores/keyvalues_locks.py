@@ -242,24 +242,20 @@ class LockTests(StoreTests):
         harness.require_processes("many")
         with open_at(harness, clock=Ticks()) as database, ExitStack() as stack:
             store = KeyValueStore(database, NAME)
-            tokens = []
-            for _ in range(2):
-                holder = stack.enter_context(racer(harness, "hold"))
-                pid, token = holder.hear()
-                with pytest.raises(StoreLockedError, match=str(pid)) as caught:
-                    store.lock("only", timeout=0).acquire()
-                assert caught.value.holder == pid
-                holder.kill()
-                holder.process.wait()
-                with store.lock("only", timeout=0) as lock:
-                    tokens += [token, lock.token]
-            assert tokens == sorted(set(tokens))
+            holder = stack.enter_context(racer(harness, "hold"))
+            pid, token = holder.hear()
+            with pytest.raises(StoreLockedError, match=str(pid)) as caught:
+                store.lock("only", timeout=0).acquire()
+            assert caught.value.holder == pid
+            holder.kill()
+            holder.process.wait()
+            assert store.lock("only", timeout=0).acquire() > token
 
     def test_killing_in_turn(self, harness: BackendHarness, tmp_path: Path) -> None:
         """Processes killed at random moments, holding the lock or waiting for it, leave it to those
         who live; no two are ever inside, and no count is lost or made twice.
         """
-        kill_holders(harness, tmp_path / "inside", 3)
+        kill_holders(harness, tmp_path / "inside", 2)
 
 
 def race(harness: BackendHarness, rounds: int) -> None:
@@ -297,7 +293,7 @@ def kill_holders(harness: BackendHarness, inside: Path, kills: int) -> None:
         store = KeyValueStore(database, NAME)
         store.lock("only")  # its table is made here, once
         ask: dict[str, Any] = {"file": str(inside), "seed": 0}
-        racers = [stack.enter_context(racer(harness, "enter", **ask)) for _ in range(3)]
+        racers = [stack.enter_context(racer(harness, "enter", **ask)) for _ in range(2)]
         said = 0
         for turn in range(kills):
             victim = racers.pop(0)

@@ -17,7 +17,7 @@ from storebridge.testing.stores.base import assert_sound, open_at
 from storebridge.testing.stores.keyvalues import NAME, KeyValueStoreTests
 from storebridge.typedvalues import dumps, loads
 
-EXAMPLES = 40
+EXAMPLES = 12
 BERLIN = ZoneInfo("Europe/Berlin")
 AWKWARD: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 1.0, 0.0, -0.0, math.nan, math.inf, -math.inf, 5e-324, 1.7e308,
@@ -111,7 +111,7 @@ class KeyValueTypeTests(KeyValueStoreTests):
                 with open_at(harness, target, read_only=True) as database:
                     _check(KeyValueStore(database, NAME), expected)
 
-        check_randomly(check, st.lists(st.tuples(keys, values), max_size=12), EXAMPLES)
+        check_randomly(check, st.lists(st.tuples(keys, values), max_size=40), EXAMPLES)
 
     def test_encoding_is_a_fixpoint(self) -> None:
         """What was read, written again, is the same text; so copies and digests agree."""
@@ -122,7 +122,7 @@ class KeyValueTypeTests(KeyValueStoreTests):
             assert repr(found) == repr(value)
             assert dumps(found) == text
 
-        check_randomly(check, values, 4 * EXAMPLES)
+        check_randomly(check, values, 10 * EXAMPLES)
 
     def test_ids_are_of_one_key(self) -> None:
         """Two keys have one id if they are one key; ids of texts, of whole numbers and of tuples of
@@ -136,7 +136,7 @@ class KeyValueTypeTests(KeyValueStoreTests):
             if _comparable(one, other):
                 assert (ids[0] < ids[1]) == (one < other)
 
-        check_randomly(check, st.tuples(keys, keys), 4 * EXAMPLES)
+        check_randomly(check, st.tuples(keys, keys), 10 * EXAMPLES)
 
 
 def _check(store: KeyValueStore, expected: dict[str, str]) -> None:
