@@ -151,6 +151,17 @@ class Keyspace:
         key = key_of(record_id)
         return below(self._header, key) if self._header and type(key) is tuple else key
 
+    def holds(self, record_id: str) -> bool:
+        """Whether an id is that of one of these keys."""
+        try:
+            key = key_of(record_id)
+        except ValueError:
+            return False
+        above = self._header
+        return not above or (
+            isinstance(key, tuple) and len(key) > len(above) and begins(key, above)
+        )
+
     def bounds_of(self, prefix: Any) -> Bounds:
         """As the function, within these keys."""
         if not self._header:

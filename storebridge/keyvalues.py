@@ -196,8 +196,9 @@ class KeyValueStore(MutableMapping[Key, Any]):
                 except (CorruptStoreError, ValueError) as error:
                     logger.warning("%s %r is left out: %s", self.name, record_id, error)
                     continue
-                # Below a header, a tuple may begin with an element that begins with the text.
-                if begins(key, prefix):
+                # Beside those below a header are the header itself, and, where the prefix is a
+                # text, tuples whose first element begins with it.
+                if key != () and begins(key, prefix):
                     yield key, found
             if position is None:
                 return
@@ -351,9 +352,8 @@ class KeyValueStore(MutableMapping[Key, Any]):
 
     def locks(self) -> Iterator[LockRecord]:
         """The locks that are held, or were by who is gone since."""
-        lower, upper = self._keys.bounds_of(None)
         for record in self._locks.held():
-            if (lower or "") <= record.id and (upper is None or record.id < upper):
+            if self._keys.holds(record.id):
                 record.key = self._keys.key_of(record.id)
                 yield record
 
@@ -399,9 +399,9 @@ class KeyValueStore(MutableMapping[Key, Any]):
     def changes(self, after: int | None = None, *, prefix: Key | None = None) -> Iterator[Change]:
         """What was committed behind a sequence number, once each and in order, up to now; of keys
         with a prefix only. EventsExpiredError, as `Database.events`."""
-        lower, upper = self._keys.bounds_of(prefix)
+        self._keys.bounds_of(prefix)  # what can be no prefix is refused
         for event in self.database.events(after, stores=[self.name]):
-            if (lower or "") <= event.record_id and (upper is None or event.record_id < upper):
+            if self._keys.holds(event.record_id):
                 change = self._change(event)
                 if begins(change.key, prefix):
                     yield change
@@ -422,7 +422,8 @@ class KeyValueStore(MutableMapping[Key, Any]):
     def quarantined(self) -> Iterator[tuple[Key, str]]:
         """Keys whose values cannot be read, and why. Reads all."""
         for record_id, reason in self._records.quarantined():
-            yield self._keys.key_of(record_id), reason
+            if self._keys.holds(record_id):
+                yield self._keys.key_of(record_id), reason
 
     def discard(self, key: Key) -> None:
         """Remove a key whose value cannot be read. ConflictError if it can."""

@@ -78,7 +78,7 @@ def _shown(key: Key) -> str:
     return key if isinstance(key, str) else json.dumps(key, ensure_ascii=False)
 
 
-def _seconds(time: Any) -> str | None:
+def _instant(time: Any) -> str | None:
     """A time as records have it, or none."""
     return None if time is None else times.rfc3339(time)
 
@@ -154,9 +154,9 @@ def _entry(entry: Entry) -> dict[str, Any]:
     return {
         "key": entry.key,
         "value": dumps(entry.value).decode(),
-        "expires_at": _seconds(entry.expires_at),
+        "expires_at": _instant(entry.expires_at),
         "revision": entry.revision,
-        "modified_at": _seconds(entry.modified_at),
+        "modified_at": _instant(entry.modified_at),
     }
 
 
@@ -165,7 +165,7 @@ def _lock(lock: LockRecord) -> dict[str, Any]:
         "key": lock.key,
         "token": lock.token,
         "owner": str(lock.owner),
-        "lease_until": _seconds(lock.lease_until),
+        "lease_until": _instant(lock.lease_until),
     }
 
 

@@ -22,7 +22,8 @@ from storebridge import (
     NewerRecordError,
     ReadOnlyError,
 )
-from storebridge.entries import entry_spec
+from storebridge.entries import Entry, entry_spec
+from storebridge.keyspace import id_of
 from storebridge.testing.harness import BackendHarness
 from storebridge.testing.stores.base import (
     Calls,
@@ -173,6 +174,21 @@ class BadKeyValueTests(KeyValueStoreTests):
             store.discard(f"k{number}")
         assert store == {"kept": 1}
         assert len(store) == 1
+
+    def test_ids_that_are_no_key(self, store: KeyValueStore) -> None:
+        """An entry whose id is none of a key's, which somebody put in by hand, is passed by; and a
+        section tells of its own keys only.
+        """
+        store["a"] = store["led", "red"] = store["fan", "speed"] = 1
+        broken = id_of(("led", "red"))
+        for record_id in ("#", "#zz", "#(x", "#b1"):
+            store._records.create(Entry(id=record_id, key="x", value=1))
+        assert store == {"a": 1, ("led", "red"): 1, ("fan", "speed"): 1}
+        assert [change.key for change in store.changes()] == ["a", ("led", "red"), ("fan", "speed")]
+        edit_body(store._records, broken, partial(_replaced, b"{"))
+        assert [key for key, _ in store.section("led").quarantined()] == ["red"]
+        assert list(store.section("fan").quarantined()) == []
+        assert [change.key for change in store.section("fan").changes()] == ["speed"]
 
     def test_of_a_newer_version(self, store: KeyValueStore) -> None:
         """What a newer version wrote is read as far as possible, and not overwritten."""

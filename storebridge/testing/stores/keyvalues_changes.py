@@ -147,16 +147,17 @@ class KeyValueChangeTests(KeyValueStoreTests):
         """Below a header is a store of its own, of which no other section sees anything; all of
         them are one nested dict.
         """
-        store["plain"] = 0
+        store.update({"plain": 0, ("led",): "the header alone", "led": 1})
         led, fan = store.section("led"), store.section(("fan", 1))
         led.update({"red": 0.5, 17: "x", ("a", "b"): []})
         fan["speed"] = 3
         assert store["led", "red"] == 0.5
         assert store["fan", 1, "speed"] == 3
         assert led == {"red": 0.5, 17: "x", ("a", "b"): []}
-        assert (len(led), len(fan), len(store)) == (3, 1, 5)
+        assert (len(led), len(fan), len(store)) == (3, 1, 7)
         assert list(led.keys(prefix="r")) == ["red"]
-        assert list(led.keys(prefix=("a",))) == [("a", "b")]
+        assert list(led.keys(prefix=("a",))) == list(led.keys(prefix=())) == [("a", "b")]
+        assert list(led.keys(prefix="a")) == []
         assert [change.key for change in led.changes(prefix="r")] == ["red"]
         assert store.section("fan").section(1) == fan
         nested: dict[Any, dict[Any, Any]] = {
@@ -168,7 +169,8 @@ class KeyValueChangeTests(KeyValueStoreTests):
         other.update_sections(nested)
         assert other.sections() == nested
         led.clear()
-        assert (dict(led), "plain" in store, len(store)) == ({}, True, 2)
+        assert (dict(led), len(store)) == ({}, 4)
+        assert store["led",] == "the header alone"
         assert "red" not in led
         for key in (("red",), 1.5, ""):
             if key != "":
