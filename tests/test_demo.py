@@ -24,9 +24,15 @@ from storebridge import (
 )
 from storebridge.backends import BUILTIN
 from storebridge.cli.overview import describe
+from tests.postgres_server import Database
 
 BACKENDS = [name for name in BUILTIN if describe(name)["works"]]
 ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def target_on_server(postgresql: Database) -> str:
+    return postgresql.target()
 
 
 def demo(*args: str) -> subprocess.CompletedProcess[str]:
@@ -59,6 +65,20 @@ def test_demo(backend: str, tmp_path: Path) -> None:
     else:
         _check_the_kill(result)
         _check_the_files(result)
+
+
+def test_demo_on_a_server(target_on_server: str, tmp_path: Path) -> None:
+    """The same on a database that a location names, such as one on a server: a new one."""
+    arguments = ("--location", target_on_server, "--keep", str(tmp_path / "kept"), "--json")
+    done = demo(*arguments)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert (result["ok"], result["backend"]) == (True, "sqlalchemy")
+    _check_the_kill(result)
+    _check_the_files(result)
+    again = demo("--location", target_on_server, "--keep", str(tmp_path / "again"))
+    assert again.returncode == 2
+    assert "has jobs or executions" in again.stderr
 
 
 def _ended(counts: dict[str, int]) -> int:

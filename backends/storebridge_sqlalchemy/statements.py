@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -198,17 +198,7 @@ class Ours:
 
     def _statements(self) -> None:
         numbers, commits = self.numbers, self.commits
-        names = sa.bindparam("names", type_=sa.ARRAY(sa.Text))
-        deltas = sa.bindparam("deltas", type_=sa.ARRAY(sa.BigInteger))
-        added = insert(numbers).from_select(
-            ["name", "value"], sa.select(sa.func.unnest(names), sa.func.unnest(deltas))
-        )
-        self.tally = compiled(
-            added.on_conflict_do_update(
-                index_elements=["name"], set_={"value": numbers.c.value + added.excluded.value}
-            ).returning(numbers.c.name, numbers.c.value),
-            *("names", "deltas"),
-        )
+        self._tallies: dict[int, str] = {}
         self.totals = compiled(
             sa.select(numbers.c.name, numbers.c.value).where(
                 numbers.c.name >= sa.bindparam("from"),
@@ -222,8 +212,24 @@ class Ours:
         self.be_alone = f"LOCK TABLE {name} IN EXCLUSIVE MODE"
         self.tokens = name
 
-
-def in_order(deltas: Iterable[tuple[str, int]]) -> tuple[list[str], list[int]]:
-    """Names and what to add to them, in the order in which everybody locks them."""
-    ordered = sorted(deltas)
-    return [name for name, _ in ordered], [delta for _, delta in ordered]
+    def tally(self, names: int) -> str:
+        """Adds to so many named integers and gives their new values. Its parameters are name and
+        number, in turn.
+        """
+        found = self._tallies.get(names)
+        if found is None:
+            numbers = self.numbers
+            rows: list[dict[str, Any]] = [
+                {"name": sa.bindparam(f"name_{i}"), "value": sa.bindparam(f"value_{i}")}
+                for i in range(names)
+            ]
+            added = insert(numbers).values(rows)
+            total = numbers.c.value + added.excluded.value
+            found = compiled(
+                added.on_conflict_do_update(
+                    index_elements=["name"], set_={"value": total}
+                ).returning(numbers.c.name, numbers.c.value),
+                *(name for i in range(names) for name in (f"name_{i}", f"value_{i}")),
+            )
+            self._tallies[names] = found
+        return found

@@ -27,7 +27,7 @@ from storebridge.driver import (
 )
 from storebridge_sqlalchemy import mending
 from storebridge_sqlalchemy.bodies import decoded, encoded, has_nul
-from storebridge_sqlalchemy.statements import Statements, in_order
+from storebridge_sqlalchemy.statements import Statements
 
 if TYPE_CHECKING:
     from storebridge_sqlalchemy.driver import PostgresDriver
@@ -252,7 +252,9 @@ class Writing:
             return {}
         self._write_token()
         self._changed = self._tallied = True
-        return dict(self._ask(self._driver.place.ours.tally, in_order(deltas.items())))
+        # In the order in which everybody locks them.
+        parameters = [part for pair in sorted(deltas.items()) for part in pair]
+        return dict(self._ask(self._driver.place.ours.tally(len(deltas)), parameters))
 
     def totals(self, prefix: str) -> dict[str, int]:
         """The named integers of a prefix."""

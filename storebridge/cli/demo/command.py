@@ -22,6 +22,7 @@ from storebridge.events import Event
 from storebridge.executions import ExecutionStore
 from storebridge.jobs import JobStore
 from storebridge.location import Location, parse_location
+from storebridge.opening import open_database
 
 
 @click.command()
@@ -32,8 +33,14 @@ from storebridge.location import Location, parse_location
     metavar="DIR",
     help="A new or empty folder for the database.  [default: a temporary one, which stays]",
 )
+@click.option(
+    "--location",
+    "-l",
+    metavar="LOCATION",
+    help="A new database, instead of one in a folder: on a server, for one.",
+)
 @json_option
-def demo(backend: str, keep: Path | None, as_json: bool) -> None:
+def demo(backend: str, keep: Path | None, location: str | None, as_json: bool) -> None:
     """Run real commands on a node, kill it halfway, start it again.
 
     The node is the service in examples/node, a process of its own that environment variables tell
@@ -46,14 +53,20 @@ def demo(backend: str, keep: Path | None, as_json: bool) -> None:
     Example:
       storebridge demo
       storebridge demo --backend lmdb --keep /tmp/demo --json
+      storebridge demo --location 'postgresql+psycopg://user@host/database?schema=demo'
     """
-    persistent = overview.traits_of(backend).persistent
-    folder = _folder(keep) if persistent else Path()
-    location = parse_location(overview.new_location(backend, folder, "node"))
-    with show.progress(quiet=as_json) as watch, _node(location, folder, persistent) as node:
+    if location is not None:
+        persistent, folder, place = True, _folder(keep), location
+        _refuse_used(parse_location(place))
+    else:
+        persistent = overview.traits_of(backend).persistent
+        folder = _folder(keep) if persistent else Path()
+        place = overview.new_location(backend, folder, "node")
+    parsed = parse_location(place)
+    with show.progress(quiet=as_json) as watch, _node(place, folder, persistent) as node:
         story = play(node, watch)
-        with _stores(node, location) as (jobs, executions):
-            result, events = _result(story, node.how, location, jobs, executions)
+        with _stores(node, parsed) as (jobs, executions):
+            result, events = _result(story, node.how, parsed, jobs, executions)
     if as_json:
         output.print_json(result | {"history": msgspec.to_builtins(events)})
     else:
@@ -73,12 +86,19 @@ def _folder(keep: Path | None) -> Path:
     return keep.absolute()
 
 
+def _refuse_used(location: Location) -> None:
+    """What is told of is a database of the demo's own."""
+    with open_database(location) as database:
+        if JobStore(database).count() or ExecutionStore(database).count():
+            raise Failure(f"{location.text}: has jobs or executions; name a new database", USAGE)
+
+
 @contextmanager
-def _node(location: Location, folder: Path, persistent: bool) -> Iterator[NodeProcess | NodeThread]:
+def _node(location: str, folder: Path, persistent: bool) -> Iterator[NodeProcess | NodeThread]:
     if persistent:
-        yield NodeProcess(location.text, folder / "node.log")
+        yield NodeProcess(location, folder / "node.log")
         return
-    node = NodeThread(location.text)
+    node = NodeThread(location)
     try:
         yield node
     finally:
