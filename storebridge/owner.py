@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -25,7 +26,7 @@ class Owner(msgspec.Struct, frozen=True):
     node_id: str | None
     pid: int
     boot_id: str
-    """Changes at every start of the machine."""
+    """Changes at every start of the machine, and says which machine it is."""
     started: str
     """When the process started, as the system tells it; comparable within one boot only."""
 
@@ -33,12 +34,14 @@ class Owner(msgspec.Struct, frozen=True):
         return f"process {self.pid}" + (f" of node {self.node_id}" if self.node_id else "")
 
     def is_alive(self, node_id: str | None = None) -> bool | None:
-        """Whether the process still runs. None where that cannot be seen: it is another node's, or
-        the system hides it from this user."""
+        """Whether the process still runs. None where that cannot be seen: it is another node's, or,
+        where no node is named, another machine's, or the system hides it from this user."""
         if self.node_id != node_id:
             return None
-        if self.boot_id != boot_id():
-            return False
+        here = boot_id()
+        if self.boot_id != here:
+            elsewhere = node_id is None and _machine_of(self.boot_id) not in ("", _machine_of(here))
+            return None if elsewhere else False
         started = start_time(self.pid)
         return None if started == HIDDEN else started == self.started
 
@@ -51,10 +54,28 @@ def this_process(node_id: str | None = None) -> Owner:
 
 @lru_cache(maxsize=1)
 def boot_id() -> str:
-    """The identifier of the running boot."""
+    """The identifier of the running boot, and behind an `@` a digest of the machine's own, where it
+    has one: two containers, or an image that was copied, may not."""
     if sys.platform == "linux":
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return _output("sysctl", "-n", "kern.bootsessionuuid")
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        machine = _content(Path("/etc/machine-id"))
+    else:
+        boot = _output("sysctl", "-n", "kern.bootsessionuuid")
+        machine = _output("sysctl", "-n", "kern.uuid")
+    # A machine's identifier is a secret to whoever is not on it: see machine-id(5).
+    digest = hashlib.sha256(f"storebridge {machine}".encode()).hexdigest()[:12]
+    return f"{boot}@{digest}" if machine else boot
+
+
+def _machine_of(boot: str) -> str:
+    return boot.partition("@")[2]
+
+
+def _content(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
 
 
 def start_time(pid: int) -> str | None:

@@ -57,6 +57,24 @@ def test_a_number_used_again(child: subprocess.Popen[bytes]) -> None:
     assert owner.is_alive("n") is True
 
 
+def test_another_machine(child: subprocess.Popen[bytes]) -> None:
+    """Where several machines share a database and no node is named, nobody can tell of another
+    machine's process; of this machine's earlier boot one can. A node that is named is one machine.
+    """
+    here = msgspec.structs.replace(owner_of(child.pid), node_id=None)
+    boot, at, machine = here.boot_id.partition("@")
+    for other, alive in (
+        (f"another boot@{machine}" if at else "another boot", False),
+        ("another boot@another", None if at else False),
+        (f"{boot}@another", None if at else False),
+        ("another boot", False),
+    ):
+        assert msgspec.structs.replace(here, boot_id=other).is_alive() is alive, other
+        named = msgspec.structs.replace(here, boot_id=other, node_id="n")
+        assert named.is_alive("n") is False
+    assert here.is_alive() is True
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="names are parsed on Linux only")
 def test_names_with_spaces_and_brackets() -> None:
     """A process's name cannot be mistaken for the fields behind it."""
