@@ -31,6 +31,7 @@ EXTRA_OF = {
     "storebridge.__main__": "cli",
     "storebridge.testing": "testing",
     "storebridge_lmdb": "lmdb",
+    "storebridge_sqlalchemy": "postgres",
     "storebridge_tinydb.storage": "tinydb",
     "storebridge_tinydb.aiostorage": "aiotinydb",
 }
