@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from storebridge import meta
 from storebridge.blocks import blocks
-from storebridge.driver import Driver, ErrorKind, UniqueClash
+from storebridge.driver import Driver, ErrorKind, Notifier, UniqueClash
 from storebridge.errors import (
     ConfigurationError,
     ConflictError,
@@ -174,12 +174,17 @@ class Writing(Reading):
 
     def on_events(self, listener: Callable[[], object]) -> None:
         """Call `listener()` after each commit of this process that has events, in the thread that
-        committed. It must be quick and not raise."""
+        committed, and, where the engine tells, after those of others. It must be quick and not
+        raise."""
         self._listeners = (*self._listeners, listener)
+        if isinstance(self.driver, Notifier):
+            self.driver.add_listener(listener)
 
     def off_events(self, listener: Callable[[], object]) -> None:
         """Call it no more."""
         self._listeners = tuple(each for each in self._listeners if each != listener)
+        if isinstance(self.driver, Notifier):
+            self.driver.remove_listener(listener)
 
     def rollback(self) -> None:
         """Roll back and end what the thread has begun, if anything."""

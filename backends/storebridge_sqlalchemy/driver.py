@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -15,6 +15,7 @@ from storebridge_sqlalchemy import errors, inspection
 from storebridge_sqlalchemy.address import Address, application_name, owner_of
 from storebridge_sqlalchemy.commits import Tokens
 from storebridge_sqlalchemy.creation import Place
+from storebridge_sqlalchemy.notices import Ears
 from storebridge_sqlalchemy.pool import Lease, Pool
 from storebridge_sqlalchemy.statements import Statements
 from storebridge_sqlalchemy.transaction import Reading, Writing
@@ -51,6 +52,9 @@ class PostgresDriver:
             raise
         self.statements: dict[str, Statements] = {}
         self.tokens = Tokens(self.place.ours.tokens)
+        self._ears = Ears(
+            self._pool.connect_apart, self.place.name("storebridge-" + self.place.schema)
+        )
         self._wrote = False
         self._conflict = False
         _drivers.add(self)
@@ -149,9 +153,23 @@ class PostgresDriver:
             with suppress(DriverError):
                 self.tokens.forget(self._pool)
         self._unusable = f"{self.place.text}: the database is closed"
+        self._ears.close()
         self._pool.close()
 
+    def add_listener(self, heard: Callable[[], object]) -> None:
+        """Have this called when something was numbered and committed, by whomever."""
+        self._ears.add(heard)
+
+    def remove_listener(self, heard: Callable[[], object]) -> None:
+        """Call it no more."""
+        self._ears.remove(heard)
+
     # --- for transactions ---
+
+    @property
+    def notify(self) -> str:
+        """The statement by which listeners hear of a commit."""
+        return self._ears.notify
 
     def was_committed(self, token: int, lost: DriverError) -> bool:
         """Whether a transaction took effect whose commit was not answered."""

@@ -102,11 +102,21 @@ class Link:
         self._busy = False
         return rows
 
-    def commit(self) -> None:
-        """Commit: one round trip, with all that was sent before."""
+    def commit(self, then: str | None = None) -> None:
+        """Commit: one round trip, with all that was sent before. `then`: a statement behind it, of
+        which nobody minds if it fails.
+        """
         self.send("COMMIT")
-        self._sync()
-        if not self._is_idle():
+        self._busy = True
+        try:
+            if then is not None:
+                self._ask.execute(then)
+            self._pipeline.sync()
+        except psycopg.Error as error:
+            if self._send.statusmessage != "COMMIT":
+                raise self._classified(error) from error
+        self._busy = False
+        if self._send.statusmessage != "COMMIT":
             raise DriverError(ErrorKind.OTHER, "the server did not commit")
 
     def roll_back(self) -> bool:

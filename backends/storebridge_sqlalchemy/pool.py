@@ -109,13 +109,16 @@ class Pool:
         finally:
             lease.give_back()
 
+    def connect_apart(self) -> psycopg.Connection[Any]:
+        """A connection that is not of the pool, each statement a transaction of its own."""
+        return psycopg.connect(**self._address.connect, autocommit=True)
+
     def close(self) -> None:
         """Close the connections that nobody uses."""
         self._pool.dispose()
 
     def _connect(self) -> Link:
-        connection = psycopg.connect(**self._address.connect, autocommit=True)
-        link = Link(connection)
+        link = Link(self.connect_apart())
         try:
             calls = ", ".join(["set_config(%s, %s, false)"] * len(self._settings))
             values = [text for pair in self._settings.items() for text in pair]

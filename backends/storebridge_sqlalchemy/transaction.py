@@ -282,7 +282,7 @@ class Writing:
         if not self._tallied:
             self._write_token()
         try:
-            self._link.commit()
+            self._link.commit(self._driver.notify if self._tallied else None)
         except DriverError as error:
             lost, token = self._link.lost, self._token
             self._note(error)

@@ -1,7 +1,7 @@
 """What a backend is written against: the contract, and helpers that several backends share."""
 
 from storebridge.driver.backend import Backend, Options
-from storebridge.driver.capabilities import Compactor, Reclaimed, Usage
+from storebridge.driver.capabilities import Compactor, Notifier, Reclaimed, Usage
 from storebridge.driver.contract import (
     Driver,
     DriverError,
@@ -35,6 +35,7 @@ __all__ = [
     "Field",
     "Index",
     "Key",
+    "Notifier",
     "Options",
     "Position",
     "Range",

@@ -53,6 +53,22 @@ class Compactor(Protocol):
 
 
 @runtime_checkable
+class Notifier(Protocol):
+    """A driver that hears of what other processes commit, at once. Now and then it misses some, so
+    whoever waits looks by itself as well.
+    """
+
+    def add_listener(self, heard: Callable[[], object]) -> None:
+        """Call `heard()` soon after each commit of a transaction that tallied, whichever process
+        it was in, and sometimes without any; in a thread of the driver's. It must be quick and not
+        raise.
+        """
+
+    def remove_listener(self, heard: Callable[[], object]) -> None:
+        """Call it no more."""
+
+
+@runtime_checkable
 class Movable(Protocol):
     """A backend (not a driver) whose databases are files, or folders, that may be renamed while
     nobody has them open."""

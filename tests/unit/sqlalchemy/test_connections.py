@@ -6,14 +6,18 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from storebridge_sqlalchemy import commits, pool
+from storebridge_sqlalchemy import commits, notices, pool
 
 from storebridge import Database as Opened
-from storebridge import Job, JobStore, StorageError, open_database
+from storebridge import Job, JobStore, Owner, StorageError, meta, open_database, watching
 from storebridge.driver import Driver, DriverError, ErrorKind, Range
 from storebridge.testing.harness import reading, writing
 from storebridge.testing.samples import ENTRY, LAYOUT, LOG, TABLES, entry
@@ -21,6 +25,7 @@ from storebridge.testing.stores.base import assert_sound
 from tests.postgres_server import Database, Server
 from tests.unit.sqlalchemy.conftest import Open
 from tests.unit.sqlalchemy.proxy import Proxy, proxy_to
+from tests.unit.stores.test_interrupts import SCRIPT
 
 CALLS: dict[str, Callable[[JobStore], object]] = {
     "get": lambda jobs: jobs.get("j").id,
@@ -347,6 +352,78 @@ def test_a_block_of_many_changes(slow: tuple[Opened, Proxy]) -> None:
         for number in range(10):
             jobs.set_state(str(number), "Running")
     assert proxy.round_trips == 10 + 2
+
+
+# --- who hears of what others do ---
+
+
+def test_watching_hears_at_once(
+    postgresql: Database, jobs: JobStore, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who watches hears at once of what another process commits, without looking again and again;
+    also after its connection was lost, and of what was committed while it was.
+    """
+    monkeypatch.setattr(watching, "POLL_SECONDS", 60.0)
+    monkeypatch.setattr(notices, "_PAUSE", 0.05)
+    with open_database(f"{target}&pool_size=3") as other:
+        others = JobStore(other)
+        events = jobs.watch(after=0)
+        assert next(events).record_id == "j"
+        waiting = ThreadPoolExecutor(1)
+        for number in range(3):
+            found = waiting.submit(next, events)
+            others.create(Job(id=f"k{number}"))
+            assert found.result(timeout=20).record_id == f"k{number}"
+        disconnect_all(postgresql)
+        found = waiting.submit(next, events)
+        others.create(Job(id="after"))
+        assert found.result(timeout=20).record_id == "after"
+        waiting.shutdown()
+        events.close()  # type: ignore[attr-defined]
+
+
+def test_who_listens_no_more_leaves_nothing(postgresql: Database, jobs: JobStore) -> None:
+    """The connection and the thread of who watched end with the watching."""
+    events = jobs.watch(after=0)
+    next(events)
+    events.close()  # type: ignore[attr-defined]
+    deadline = time.monotonic() + 20
+    with postgresql.connect() as connection:
+        query = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"
+        while connection.execute(query).fetchone() != (0,):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    while any(thread.name == "storebridge-listen" for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_writing_goes_on_after_an_interruption(target: str) -> None:
+    """Wherever an exception out of a signal handler strikes, also while the server is waited for,
+    the next write works, nothing acknowledged is lost, and nothing is half done.
+    """
+    script = SCRIPT.replace("0.0003, 0.003", "0.0003, 0.02").replace("range(150)", "range(60)")
+    done = subprocess.run(
+        [sys.executable, "-c", script, f"{target}&durability=off", "11"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+
+
+def test_a_process_of_another_machine(jobs: JobStore, target: str) -> None:
+    """The mark of a process on another machine, of which nobody here can tell whether it lives, is
+    left alone by every opening; nothing is counted again on its account.
+    """
+    elsewhere = Owner(node_id=None, pid=1, boot_id="a boot@elsewhere", started="1")
+    jobs.database.write(meta.write_opener, elsewhere)
+    for _ in range(2):
+        with open_database(f"{target}&pool_size=3") as database:
+            assert (database.stopped_uncleanly, database.recounted) == ((), ())
+            openers = database.read(meta.read_openers).values()
+            assert elsewhere in openers
 
 
 def test_a_forked_child_leaves_the_connections_alone(jobs: JobStore) -> None:
