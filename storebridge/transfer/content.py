@@ -111,7 +111,7 @@ def _pages(database: Database, table: Table) -> Pages:
     while True:
         rows, position = database.read_scan(table.name, Range(after=position, limit=limit))
         if rows:
-            largest = max(len(body) for _, body in rows)
+            largest = max([len(row[1]) for row in rows])
             limit = min(_MOST, 4 * limit, max(1, _BYTES // (largest + 1)))
             yield rows
         if position is None:
@@ -122,7 +122,7 @@ def _checked(pages: Pages, name: str, table: Table) -> Pages:
     """The pages, as long as each key is behind the one before."""
     last: Key = ()
     for rows in pages:
-        keys = [last, *(key for key, _ in rows)]
+        keys = [last, *[row[0] for row in rows]]
         if not all(map(lt, keys, keys[1:])):
             raise CorruptStoreError(
                 f"{name}: the keys of table {table.name} are not in order behind {shown(last)}:"

@@ -56,6 +56,21 @@ class Digest:
         return hashlib.sha256(text).hexdigest()
 
 
+class _Prefixes(dict[int, bytes]):
+    """By length: how a netstring of that length begins. Most lengths come often."""
+
+    _MOST = 4096
+
+    def __missing__(self, length: int) -> bytes:
+        if len(self) >= self._MOST:
+            self.clear()
+        prefix = self[length] = b"%d:" % length
+        return prefix
+
+
+_prefix = _Prefixes()
+
+
 class Digester:
     """Computes the digest of one table from its pages."""
 
@@ -66,17 +81,15 @@ class Digester:
 
     def add(self, rows: Rows) -> None:
         """Go on with these entries."""
+        if not rows:
+            return
+        self._entries += len(rows)
         parts: list[bytes] = []
-        add = parts.append
         for key, body in rows:
             text = _encode_key(key)
-            add(b"%d:" % len(text))
-            add(text)
-            add(b",%d:" % len(body))
-            add(body)
-            add(b",")
-            self._bytes += len(body)
-        self._entries += len(rows)
+            size = len(body)
+            self._bytes += size
+            parts += (_prefix[len(text)], text, b",", _prefix[size], body, b",")
         self._hash.update(b"".join(parts))
 
     def result(self) -> TableDigest:

@@ -45,17 +45,10 @@ class Skipped(NamedTuple):
     key: Key
 
 
-class _Change(NamedTuple):
-    """What is to become of an entry. `values`, `body`: of the new one, if there is to be one;
-    `old_values`: of the one that is there, whose values may not be known.
-    """
-
-    table: str
-    key: Key
-    values: Values | None
-    body: bytes | None
-    is_there: bool = False
-    old_values: Values | None = None
+_Change = tuple[str, Key, Values | None, bytes | None, bool, Values | None]
+"""What is to become of an entry: its table and key, the values and the body that it is to have, if
+it is to be there; whether one is there now, and which values it has, if they are known. A plain
+tuple: there is one for each entry."""
 
 
 @dataclass
@@ -261,27 +254,27 @@ class Filling:
         changes, name = self.changes, table.name
         for key, body, old in differences(wanted, there):
             if old is None:
+                assert body is not None
                 changes.added += 1
-                self._add(_Change(name, key, self._values[key], body))
-                continue
-            values = None if body is None else self._values[key]
-            changes.removed += body is None
-            changes.replaced += body is not None
-            self._add(_Change(name, key, values, body, True, values_of(key, old)))
+                change: _Change = (name, key, self._values[key], body, False, None)
+            elif body is None:
+                changes.removed += 1
+                change = (name, key, None, None, True, values_of(key, old))
+            else:
+                changes.replaced += 1
+                change = (name, key, self._values[key], body, True, values_of(key, old))
+            self._batch.append(change)
+            self._size += len(body or b"")
+            if len(self._batch) >= self._room or self._size >= _BYTES:
+                self._flush()
         self._flush()
         self._flush_clashing()
-
-    def _add(self, change: _Change) -> None:
-        self._batch.append(change)
-        self._size += len(change.body or b"")
-        if len(self._batch) >= self._room or self._size >= _BYTES:
-            self._flush()
 
     def _flush(self) -> None:
         if not self._batch:
             return
         last = self._batch[-1]
-        mark = _moved_on(self._mark, last.table, last.key, self._mark.entries + len(self._batch))
+        mark = _moved_on(self._mark, last[0], last[1], self._mark.entries + len(self._batch))
         started = perf_counter()
         self._clashing += self._database.write(self._apply, self._batch, mark)
         took = perf_counter() - started
@@ -293,7 +286,7 @@ class Filling:
         again, self._clashing = self._clashing, []
         if again and (refused := self._database.write(self._apply, again, self._mark)):
             raise CorruptStoreError(
-                f"{self._mark.source}: table {refused[0].table}: {shown(refused[0].key)} has the"
+                f"{self._mark.source}: table {refused[0][0]}: {shown(refused[0][1])} has the"
                 " unique fields of another entry: check and mend it before"
             )
 
@@ -302,9 +295,8 @@ class Filling:
         self._require_mark(unit)
         meta.write_transfer(unit, mark)
         insert, remove = unit.engine.insert, unit.engine.remove
-        clashing = []
-        for change in batch:
-            table, key, values, body, is_there, old_values = change
+        clashing: list[_Change] = []
+        for table, key, values, body, is_there, old_values in batch:
             if is_there:
                 remove(table, key, old_values)
             if values is None or body is None:
@@ -312,7 +304,7 @@ class Filling:
             try:
                 added = insert(table, key, values, body)
             except UniqueClash:
-                clashing.append(_Change(table, key, values, body))
+                clashing.append((table, key, values, body, False, None))
                 continue
             if not added:
                 raise StoreLockedError(f"{self.name}: somebody else writes to table {table}")
