@@ -65,6 +65,7 @@ def test_demo(backend: str, tmp_path: Path) -> None:
     else:
         _check_the_kill(result)
         _check_the_files(result)
+        _check_the_copies(result, backend)
 
 
 def test_demo_on_a_server(target_on_server: str, tmp_path: Path) -> None:
@@ -83,6 +84,17 @@ def test_demo_on_a_server(target_on_server: str, tmp_path: Path) -> None:
 
 def _ended(counts: dict[str, int]) -> int:
     return counts["Completed"] + counts["Failed"]
+
+
+def _check_the_copies(result: dict[str, Any], backend: str) -> None:
+    """Every engine holds the same, down to the byte; the last copy has become smaller."""
+    copies = result["journey"]
+    assert {copy["to"] for copy in copies} == {"sqlite", "lmdb", "bolt", "tinydb"}
+    assert len({copy["sha256"] for copy in copies}) == 1
+    if backend in ("sqlite", "lmdb", "bolt", "tinydb"):
+        assert copies[-1]["to"] == backend
+    assert result["compaction"]["records"] >= 60
+    assert result["compaction"]["bytes_after"] < result["compaction"]["bytes_before"]
 
 
 def _check_the_kill(result: dict[str, Any]) -> None:

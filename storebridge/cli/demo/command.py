@@ -12,7 +12,7 @@ import click
 import msgspec
 
 from storebridge.cli import output, overview
-from storebridge.cli.demo import show, verify
+from storebridge.cli.demo import afterwards, show, verify
 from storebridge.cli.demo.nodes import NodeProcess, NodeThread
 from storebridge.cli.demo.scenario import Story, play
 from storebridge.cli.failures import NO, USAGE, Failure
@@ -47,7 +47,8 @@ def demo(backend: str, keep: Path | None, location: str | None, as_json: bool) -
     where its stores are. It runs over 40 commands as executions, four at once. Halfway it is killed
     with SIGKILL. Started again it recounts, recovers the executions whose owner is gone (its policy
     fails some and requeues others), and finishes. Then it is verified that every acknowledged
-    change is there and that the counters equal the records; exits with 1 if not.
+    change is there and that the counters equal the records; exits with 1 if not. At last the
+    database is migrated round all engines, and what was completed goes from the last copy.
 
     \b
     Example:
@@ -67,14 +68,26 @@ def demo(backend: str, keep: Path | None, location: str | None, as_json: bool) -
         story = play(node, watch)
         with _stores(node, parsed) as (jobs, executions):
             result, events = _result(story, node.how, parsed, jobs, executions)
+    if persistent:
+        _move(result, parsed, folder)
     if as_json:
         output.print_json(result | {"history": msgspec.to_builtins(events)})
     else:
         show.summary(result)
         _print_history(result, events)
+        show.afterwards(result)
         show.closing(result)
     if result["problems"]:
         click.get_current_context().exit(NO)
+
+
+def _move(result: dict[str, Any], location: Location, folder: Path) -> None:
+    """Round all engines; the last copy is then made smaller."""
+    result["journey"] = copies = afterwards.journey(location, folder)
+    if len({copy["sha256"] for copy in copies}) > 1:
+        result["problems"].append("the copies on other engines differ from each other")
+        result["ok"] = False
+    result["compaction"] = afterwards.compacted(copies[-1]["location"])
 
 
 def _folder(keep: Path | None) -> Path:

@@ -128,6 +128,28 @@ def _orphans(orphans: list[dict[str, Any]]) -> None:
         output.print_rows(headers, cells)
 
 
+def afterwards(result: dict[str, Any]) -> None:
+    """The copies on other engines, and what compaction made of the last one."""
+    if "journey" not in result:
+        return
+    _title("Moved from engine to engine")
+    output.print_rows(
+        ("from", "to", "entries", "seconds", "SHA-256 of the content"),
+        [
+            (copy["from"], copy["to"], copy["entries"], copy["seconds"], copy["sha256"][:32])
+            for copy in result["journey"]
+        ],
+    )
+    done = result["compaction"]
+    _title("The last copy without what was completed")
+    removed = f"{done['records']} records, {done['events']} events, {done['versions']} versions"
+    facts = [("removed", removed)]
+    if done["bytes_before"] is not None:
+        facts.append(("bytes before", f"{done['bytes_before']:,}"))
+        facts.append(("bytes after", f"{done['bytes_after']:,}"))
+    output.print_facts([*facts, ("not reclaimed", done["skipped"] or "nothing")])
+
+
 def closing(result: dict[str, Any]) -> None:
     """Whether all is there, and how to see for oneself."""
     _title("Verified")
