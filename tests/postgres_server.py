@@ -39,6 +39,11 @@ _SETTINGS = {
     "autovacuum_naptime": "5s",
 }
 _PARENT_DIES = 1  # PR_SET_PDEATHSIG of prctl(2)
+_MOUNTING = (
+    'mount -t tmpfs -o "size=$1,mode=700,uid=$2,gid=$3" tmpfs "$4" &&'
+    " user=$2 group=$3 && shift 4 &&"
+    ' exec setpriv --reuid="$user" --regid="$group" --clear-groups "$@"'
+)
 
 
 class Database:
@@ -67,10 +72,17 @@ class Database:
 
 
 class Server(Database):
-    """A cluster of our own, which can be stopped, killed and started again."""
+    """A cluster of our own, which can be stopped, killed and started again.
 
-    def __init__(self, folder: Path, *, durable: bool = False, **settings: str) -> None:
+    `small`: the size of a disk on which it has its tablespace `small`, such as `24m`; it is lost
+    when the server stops.
+    """
+
+    def __init__(
+        self, folder: Path, *, durable: bool = False, small: str | None = None, **settings: str
+    ) -> None:
         self.folder = folder
+        self._small = small
         self.port = _free_port()
         self._settings = _SETTINGS | {"fsync": "on" if durable else "off"} | settings
         self._process: subprocess.Popen[bytes] | None = None
@@ -79,7 +91,7 @@ class Server(Database):
     def make(self) -> None:
         """Make the cluster."""
         os.chmod(self.folder, 0o755)
-        for name in ("data", "socket"):
+        for name in ("data", "socket", "small"):
             (self.folder / name).mkdir(mode=0o700)
             _give_away(self.folder / name)
         self._call(
@@ -117,6 +129,10 @@ class Server(Database):
         settings = self._settings | {"unix_socket_directories": str(self.folder / "socket")}
         for name, value in settings.items():
             command += ["-c", f"{name}={value}"]
+        whom = _unprivileged()
+        if self._small is not None:
+            command = [*within_small_disk(self._small, self.folder / "small"), *command]
+            whom = {}
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 command,
@@ -126,7 +142,7 @@ class Server(Database):
                 cwd="/",
                 start_new_session=True,
                 preexec_fn=_die_with_parent,
-                **_unprivileged(),
+                **whom,
             )
         give_up = monotonic() + _READY_WITHIN
         while True:
@@ -174,6 +190,15 @@ def _unprivileged() -> dict[str, Any]:
     raise LookupError("there is no unprivileged user")
 
 
+def within_small_disk(size: str, place: Path) -> list[str]:
+    """What runs a command as the unprivileged user, with a small disk mounted at a place that
+    nobody else sees. Only root can.
+    """
+    whom = _unprivileged() or {"user": os.getuid(), "group": os.getgid()}
+    arguments = (size, str(whom["user"]), str(whom["group"]), str(place))
+    return ["unshare", "--mount", "sh", "-c", _MOUNTING, "sh", *arguments]
+
+
 def _give_away(path: Path) -> None:
     if whom := _unprivileged():
         os.chown(path, whom["user"], whom["group"])
@@ -192,7 +217,11 @@ def _free_port() -> int:
 
 
 def own_server(
-    *, durable: bool = False, certificate: tuple[Path, Path] | None = None, **settings: str
+    *,
+    durable: bool = False,
+    small: str | None = None,
+    certificate: tuple[Path, Path] | None = None,
+    **settings: str,
 ) -> Iterator[Server]:
     """A cluster of our own for as long as a fixture lasts; the test is skipped without binaries.
     `certificate`: files of the certificate and its key, by which clients may know it.
@@ -203,7 +232,7 @@ def own_server(
         pytest.skip(f"{error}: install it, or set {URL_VARIABLE}")
     # Not in pytest's folder, which others may not enter, and with a short path for the socket.
     folder = Path(tempfile.mkdtemp(prefix="storebridge-postgresql-"))
-    server = Server(folder, durable=durable, **settings)
+    server = Server(folder, durable=durable, small=small, **settings)
     try:
         server.make()
         if certificate is not None:
