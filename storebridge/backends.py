@@ -162,6 +162,8 @@ def _is_bolt(path: Path, head: bytes) -> bool:
 
 
 def _is_tinydb(head: bytes) -> bool:
+    if head.startswith(b'\x18"'):  # the process that was writing into it was killed
+        return True
     text = head.lstrip()
     return text.startswith(b"{") and text[1:].lstrip()[:1] in (b'"', b"}")
 

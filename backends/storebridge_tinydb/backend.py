@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from storebridge_tinydb.driver import TinyDriver
     from storebridge_tinydb.journal import Found
 
-_OBJECT = re.compile(rb'[ \t\r\n]*\{[ \t\r\n]*["}]')
+_OBJECT = re.compile(rb'[ \t\r\n]*\{[ \t\r\n]*["}]|\x18"')
+"""Of a file that was written into by a process that was killed the first byte is another."""
 _OURS = re.compile(rb'[ \t\r\n]*\{[ \t\r\n]*"%s"' % OWN.table.encode())
 
 

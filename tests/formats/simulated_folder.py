@@ -97,8 +97,11 @@ class Watch:
         start = len(os.path.commonprefix([old, new]))  # noqa: RUF071 - of bytes
         if len(new) < len(old):
             self.ops.append(Written(number, Truncate(len(new))))
+        same = 0
+        if len(new) == len(old):
+            same = len(os.path.commonprefix([old[:start:-1], new[:start:-1]]))  # noqa: RUF071
         if new[start:]:
-            self.ops.append(Written(number, Write(start, new[start:])))
+            self.ops.append(Written(number, Write(start, new[start : len(new) - same])))
         self._contents[number] = new
 
     def _name(self, op: Named) -> None:
@@ -201,26 +204,28 @@ def images(ops: list[Op], each: int, seed: int) -> Iterator[tuple[int, Image]]:
         if disk.waiting:
             yield number, disk.image([])
         for _ in range(each if disk.waiting else 0):
-            yield number, disk.image(some(disk.waiting, chance))
+            yield number, disk.image(some(disk, chance))
 
 
-def some(ops: list[Op], chance: random.Random) -> list[Op]:
-    """Some of these changes: whole ones, or writes in sectors or words; what is lost of a write
-    leaves nothing there, or garbage.
+def some(disk: Disk, chance: random.Random) -> list[Op]:
+    """Some of the waiting changes: whole ones, or writes in sectors or words. Where a part is lost
+    that would have made a file longer there is nothing, or what has been on that place of the disk
+    before.
     """
     size, share = chance.choice((None, SECTOR, WORD)), chance.random()
     garbles = chance.random() < 0.3
     if garbles:
         share = 1 - share / 10  # in a text that is half garbage everybody finds it
     kept: list[Op] = []
-    for op in ops:
+    for op in disk.waiting:
         if size is None or not isinstance(op, Written):
             kept += [op] if chance.random() < share else []
             continue
+        safe = len(disk.contents.get(op.file, b""))
         for part in pieces(op.change, size):
             if chance.random() < share:
                 kept.append(Written(op.file, part))  # type: ignore[arg-type]
-            elif garbles and isinstance(part, Write):
+            elif garbles and isinstance(part, Write) and part.offset >= safe:
                 garbage = bytes(chance.choices(LETTERS, k=len(part.data)))
                 kept.append(Written(op.file, Write(part.offset, garbage)))
     return kept

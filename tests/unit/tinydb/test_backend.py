@@ -208,6 +208,26 @@ def test_leftovers_of_a_kill_are_cleared(path: Path) -> None:
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
+def test_a_kill_while_the_file_was_written_into(path: Path) -> None:
+    """As it is where TinyDB has it open at the same time. It is known for what it is, by its path
+    alone, too; whoever only reads it finds what it was to become, and whoever writes completes it.
+    """
+    with open_database(f"tinydb://{path}") as database:
+        JobStore(database).create(Job(id="1"))
+    whole = path.read_bytes()
+    half = b"\x18" + whole[1:200]
+    path.write_bytes(half)
+    beside = Path(f"{path}-redo")
+    beside.write_bytes(whole)
+    with open_database(path, read_only=True) as database:
+        assert JobStore(database).get("1").id == "1"
+    assert (path.read_bytes(), beside.read_bytes()) == (half, whole)
+    with open_database(path) as database:
+        assert JobStore(database).get("1").id == "1"
+    assert path.read_bytes() == whole
+    assert os.listdir(path.parent) == [path.name]
+
+
 def test_opening_and_closing_changes_nothing(path: Path) -> None:
     """Not even the file's time; nor does a transaction that changes nothing."""
     with open_database(f"tinydb://{path}") as database:
