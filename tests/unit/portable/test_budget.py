@@ -14,7 +14,17 @@ from storebridge import Job, JobStore, open_database
 from storebridge.testing.driver_suite import DriverConformance
 from storebridge.testing.store_suite import StoreConformance
 
-NOT_IMPORTED = ("asyncio", "sqlalchemy", "click", "rich", "sqlite3", "lmdb", "pytest", "hypothesis")
+NOT_IMPORTED = (
+    "asyncio",
+    "sqlalchemy",
+    "psycopg",
+    "click",
+    "rich",
+    "sqlite3",
+    "lmdb",
+    "pytest",
+    "hypothesis",
+)
 
 
 def run(script: str, *arguments: str) -> str:
