@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import assert_type
 
 from msgspec import Raw
@@ -30,6 +31,13 @@ from storebridge import (
     open_job_store,
     this_process,
     to_json,
+)
+from storebridge.transfer import (
+    MigrationReport,
+    Progress,
+    export_database,
+    import_database,
+    verify,
 )
 
 
@@ -86,6 +94,23 @@ def recovering(jobs: JobStore, executions: ExecutionStore) -> None:
 
 def _what_next(execution: Execution, job: Job | None) -> RecoveryAction:
     return RecoveryAction.LEAVE if job is None else RecoveryAction.REQUEUE
+
+
+def moving(database: Database, other: Database) -> None:
+    report = database.migrate_to("lmdb:there", dry_run=True, watch=_watch)
+    assert_type(report, MigrationReport)
+    assert_type(report.skipped[0].key[0], str | int)
+    assert_type(report.replaces, Path | None)
+    assert_type(report.digest.sha256, str)
+    found = verify(database, other, most=5)
+    assert_type(found.equal, bool)
+    assert_type(found.differences[0].table, str)
+    assert_type(export_database(database, "x.jsonl.gz", overwrite=True).bytes, int)
+    assert_type(import_database("x.jsonl.gz", "bolt:here").added, int)
+
+
+def _watch(progress: Progress) -> None:
+    assert_type(progress.total, int | None)
 
 
 def reading(jobs: JobStore, samples: RecordStore[Sample], database: Database) -> None:

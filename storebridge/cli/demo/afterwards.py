@@ -20,6 +20,7 @@ def journey(start: Location, folder: Path) -> list[dict[str, Any]]:
     name = start.backend.name
     first = ENGINES.index(name) if name in ENGINES else -1
     order = [*ENGINES[first + 1 :], *ENGINES[: first + 1]]
+    order = [engine for engine in order if overview.describe(engine)["works"]]
     rows = []
     source = start
     for number, engine in enumerate(order, 1):
