@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -25,7 +24,7 @@ Documents = dict[str, Raw]
 """By id, as they are in the text."""
 REMOVED = b"null"
 """What stands in a patch for a document that is no more."""
-_NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,300}")
 _EMPTY = SortedMap()
 _tables = msgspec.json.Decoder(dict[str, Raw]).decode
 _documents = msgspec.json.Decoder(Documents).decode
@@ -88,8 +87,6 @@ class TableDocuments:
     def load(self, documents: Mapping[str, Raw]) -> Iterator[tuple[bytes, Document]]:
         """Take over documents; yield those that are entries."""
         for name, text in documents.items():
-            with suppress(ValueError):
-                self._last = max(self._last, int(name))
             try:
                 key, document = self._parse(name, text)
             except Stranger as error:
@@ -103,7 +100,9 @@ class TableDocuments:
     def _parse(self, name: str, text: Raw) -> tuple[bytes, Document]:
         if not _NUMBER.fullmatch(name):
             raise Stranger("its id is not an integer, as TinyDB wants it")
-        document = self._format.parse(int(name), text)
+        number = int(name)
+        self._last = max(self._last, number)
+        document = self._format.parse(number, text)
         key = self._encode_key(document.key)
         if key in self.rows:
             raise Stranger(f"it has the key of document {self.rows[key].number}")

@@ -28,7 +28,8 @@ from storebridge.driver import (
 from storebridge.driver.mapengine import MapEngine, Maps
 from storebridge.driver.ordered import OWN, OrderedDriver, OrderedTransaction, SpaceName
 from storebridge.driver.orderedtable import OrderedTable
-from storebridge_tinydb import journal
+from storebridge.driver.space import require_room
+from storebridge_tinydb import journal as journals
 from storebridge_tinydb.base import Base
 from storebridge_tinydb.contents import Change, Changes, Contents, Mark, Plan
 from storebridge_tinydb.journal import Header, Journal
@@ -150,7 +151,7 @@ class TinyDriver(OrderedDriver[str]):
         self._mark = mark
         self._durability = durability
         self._journal: Journal | None = None
-        self._journal_path = journal.path_beside(base.path)
+        self._journal_path = journals.path_beside(base.path)
         self._fold_first = fold_first
         self._fold_at = 0
         self._kept: Path | None = None
@@ -203,7 +204,7 @@ class TinyDriver(OrderedDriver[str]):
                     self._publish(plans, maps)
                 raise
             if self._journal is not None and self._journal.size > self._fold_at:
-                self._try_to_fold(self._journal)
+                self._try_to_fold(self._journal.size)
 
     def _publish(self, plans: Mapping[str, Plan], maps: Maps) -> None:
         """Show what was committed. Readers keep the maps that they began with."""
@@ -212,7 +213,8 @@ class TinyDriver(OrderedDriver[str]):
 
     @property
     def _last_commit(self) -> int:
-        return self._mark.commit if self._journal is None else self._journal.commit
+        journal = self._journal
+        return self._mark.commit if journal is None else journal.commit
 
     def _log(self, number: int, plans: Mapping[str, Plan]) -> None:
         if self._fold_first or (self._journal is not None and not self._journal.trusted):
@@ -230,7 +232,7 @@ class TinyDriver(OrderedDriver[str]):
         status = self._base.stat()
         self._fold_at = max(FLOOR, status.st_size)
         mark, base = self._mark, self._base.mark
-        header = Header(journal.VERSION, mark.database, mark.commit, self._durability, base)
+        header = Header(journals.VERSION, mark.database, mark.commit, self._durability, base)
         return Journal(self._journal_path, header, status)
 
     def _check_base(self) -> None:
@@ -242,8 +244,9 @@ class TinyDriver(OrderedDriver[str]):
     @property
     def _is_ahead(self) -> bool:
         """Whether the file lacks something that is committed."""
-        if self._journal is not None:
-            return self._journal.commit > self._mark.commit
+        journal = self._journal
+        if journal is not None:
+            return journal.commit > self._mark.commit
         return self._fold_first and self._mark.commit > 0
 
     def _overtaken(self, error: DriverError) -> DriverError:
@@ -283,12 +286,12 @@ class TinyDriver(OrderedDriver[str]):
             old.close()
         self._journal_path.unlink(missing_ok=True)
 
-    def _try_to_fold(self, journal: Journal) -> None:
+    def _try_to_fold(self, size: int) -> None:
         """Nothing is lost if it cannot be: it is tried again when there is twice as much."""
         try:
             self._fold()
         except (OSError, DriverError) as error:
-            self._fold_at = 2 * journal.size
+            self._fold_at = 2 * size
             logger.warning("%s: the journal could not be folded: %s", self._base.path, error)
 
     # --- the rest of a driver ---
@@ -313,7 +316,7 @@ class TinyDriver(OrderedDriver[str]):
         with self._files:
             self._base.check(thorough=True)
             if self._journal is not None and self._is_ahead:
-                found = journal.read(self._journal_path)
+                found = journals.read(self._journal_path)
                 if found is None or found.last != self._last_commit:
                     raise DriverError(
                         ErrorKind.CORRUPT,
@@ -343,28 +346,30 @@ class TinyDriver(OrderedDriver[str]):
             raise DriverError(ErrorKind.READ_ONLY, f"{self._base.path}: opened read-only")
         before = self.usage()
         if before.free:
+            require_room(self._base.path.parent, self._contents.size())
             with self._files:
                 self._fold()
         return Reclaimed(before.size, self.usage().size)
 
     def close(self) -> None:
         self._closed = "the database is closed"
-        try:
-            if self._writable and self._is_ahead:
-                self._fold()
-            elif self._journal is not None:
-                self._journal.remove()
-        except (OSError, DriverError) as error:
-            logger.warning(
-                "%s: closed, but not folded into it is %s: %s",
-                self._base.path,
-                self._journal_path,
-                error,
-            )
-        finally:
-            if self._journal is not None:
-                self._journal.close()
-            self._base.close()
+        with self._files:
+            try:
+                if self._writable and self._is_ahead:
+                    self._fold()
+                elif self._journal is not None:
+                    self._journal.remove()
+            except (OSError, DriverError) as error:
+                logger.warning(
+                    "%s: closed, but not folded into it is %s: %s",
+                    self._base.path,
+                    self._journal_path,
+                    error,
+                )
+            finally:
+                if self._journal is not None:
+                    self._journal.close()
+                self._base.close()
 
     def leave(self) -> None:
         """What a forked child does: the parent's lock and journal are not its own."""

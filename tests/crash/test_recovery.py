@@ -14,7 +14,7 @@ ROUNDS = 30
 
 @pytest.mark.attack
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("backend", ["sqlite", "lmdb", "bolt"])
+@pytest.mark.parametrize("backend", ["sqlite", "lmdb", "bolt", "tinydb"])
 def test_thirty_killed_recoveries(backend: str, tmp_path: Path) -> None:
     """After each of thirty kills an execution is recovered whole, with its job and successor, or
     not touched; the next recovery finishes. Most of the kills come in the middle.

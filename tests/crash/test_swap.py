@@ -109,7 +109,9 @@ def attack(harness: BackendHarness, rounds: int) -> None:
     assert attack.killed_inside >= rounds // 4
 
 
-@pytest.mark.parametrize(("backend", "rounds"), [("sqlite", 4), ("lmdb", 4), ("bolt", 2)])
+@pytest.mark.parametrize(
+    ("backend", "rounds"), [("sqlite", 4), ("lmdb", 4), ("bolt", 2), ("tinydb", 2)]
+)
 def test_killed_while_reclaiming(backend: str, rounds: int, tmp_path: Path) -> None:
     """Every step that was acknowledged is there, whole, by anybody; the engine's own check passes;
     and nothing that was killed halfway lies about.
@@ -119,7 +121,7 @@ def test_killed_while_reclaiming(backend: str, rounds: int, tmp_path: Path) -> N
 
 @pytest.mark.attack
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("backend", ["sqlite", "lmdb", "bolt"])
+@pytest.mark.parametrize("backend", ["sqlite", "lmdb", "bolt", "tinydb"])
 def test_killed_while_reclaiming_often(backend: str, tmp_path: Path) -> None:
     """The same, forty times a backend."""
     attack(BackendHarness(backend, tmp_path), 40)
@@ -141,7 +143,8 @@ def test_the_attack_finds_a_swap_under_a_writer(sabotage: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("backend", "said"), [("sqlite", "full"), ("lmdb", "full"), ("bolt", "reclaimed")]
+    ("backend", "said"),
+    [("sqlite", "full"), ("lmdb", "full"), ("bolt", "reclaimed"), ("tinydb", "full")],
 )
 def test_a_full_disk(backend: str, said: str, tmp_path: Path) -> None:
     """Where there is no room for the work it is refused before any file is touched; bolt needs

@@ -29,7 +29,7 @@ from storebridge.transfer.backups import back_up, backups_in, last_backup, resto
 from storebridge.transfer.content import content_of
 from storebridge.transfer.digests import digest_of
 
-BACKENDS = ("sqlite", "lmdb", "bolt")
+BACKENDS = ("sqlite", "lmdb", "bolt", "tinydb")
 START = datetime(2026, 11, 1, tzinfo=UTC)
 
 

@@ -26,7 +26,7 @@ def document(result: Result) -> Any:
     return json.loads(result.stdout)
 
 
-@pytest.fixture(params=["sqlite", "lmdb", "bolt"])
+@pytest.fixture(params=["sqlite", "lmdb", "bolt", "tinydb"])
 def location(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A database with executions of 2020 that have ended, one that has not, and a young one."""
     location = f"{request.param}://{tmp_path}/node"

@@ -21,7 +21,7 @@ Run = Callable[..., Result]
 Fingerprint = Callable[[Path], dict[str, str]]
 
 
-@pytest.mark.parametrize("backend", ["bolt", "sqlite", "lmdb"])
+@pytest.mark.parametrize("backend", ["bolt", "sqlite", "lmdb", "tinydb"])
 def test_migrate_and_verify(
     run: Run, sample: Any, backend: str, tmp_path: Path, fingerprint: Fingerprint
 ) -> None:

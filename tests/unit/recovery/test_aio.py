@@ -14,7 +14,7 @@ from storebridge.testing.stores.holders import NODE, ended
 LEASE = timedelta(seconds=30)
 
 
-@pytest.mark.parametrize("backend", ["sqlite", "lmdb", "bolt"])
+@pytest.mark.parametrize("backend", ["sqlite", "lmdb", "bolt", "tinydb"])
 def test_awaited(backend: str, tmp_path: Path) -> None:
     """The awaited stores claim, hold, release and recover as the others do; the claims of many
     tasks at once never meet.

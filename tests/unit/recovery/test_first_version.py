@@ -50,7 +50,7 @@ FIRST = RecordSpec(
 )
 
 
-@pytest.fixture(params=["sqlite", "lmdb", "bolt"])
+@pytest.fixture(params=["sqlite", "lmdb", "bolt", "tinydb"])
 def location(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A database as the first version left it."""
     location = f"{request.param}://{tmp_path}/node"
