@@ -133,10 +133,13 @@ class ReclaimingTests(DriverTests):
         assert len(batches) in ((last + 1) * BATCH, (last + 2) * BATCH)
 
     def test_reclaiming_read_only(self, harness: BackendHarness) -> None:
-        """What is opened for reading is not made smaller; `usage` may be asked."""
+        """What is opened for reading is not made smaller; `usage` may be asked, and tells of free
+        space unless the driver has given it back when it was closed.
+        """
         driver = _open(harness)
         compactor_of(driver)
         content = thin_out(driver, fill(driver, count=300))
+        full = _on_disk(harness)
         driver.close()
         driver = harness.open(options=Options(read_only=True))
         driver.create_tables(TABLES, LAYOUT)
@@ -144,7 +147,7 @@ class ReclaimingTests(DriverTests):
         before = _on_disk(harness)
         with refused(ErrorKind.READ_ONLY, driver=driver):
             compactor.reclaim(_nothing)
-        assert compactor.usage().free > 0
+        assert compactor.usage().free > 0 or before < full // 2
         assert _on_disk(harness) == before
         assert content_of(driver) == content
         driver.close()
