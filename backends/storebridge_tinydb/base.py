@@ -7,12 +7,13 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import stat
 from io import FileIO
 from pathlib import Path
 
 from storebridge.driver import DriverError, ErrorKind
 from storebridge.driver.lockfile import LockFile
-from storebridge_tinydb.atomicfile import sync_folder, write_beside
+from storebridge_tinydb.atomicfile import give_like, sync_folder, write_beside
 from storebridge_tinydb.journal import BaseMark
 from storebridge_tinydb.sharedfile import SharedFile
 
@@ -99,9 +100,12 @@ class Base:
         self._note(self._next)
 
     def keep(self, content: bytes) -> Path:
-        """Put beside it what has no place in it any more."""
-        kept = self.path.with_name(self.path.name + "-kept")
-        os.replace(write_beside(kept, content, mode=0o600), kept)
+        """Put beside it, for the same people, what has no place in it any more."""
+        kept, status = self.path.with_name(self.path.name + "-kept"), self.stat()
+        fresh = write_beside(kept, content, mode=stat.S_IMODE(status.st_mode))
+        with open(fresh, "rb") as file:
+            give_like(file.fileno(), status)
+        os.replace(fresh, kept)
         sync_folder(kept.parent)
         return kept
 
