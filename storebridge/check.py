@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -22,9 +23,10 @@ from storebridge.driver import Fault, Key, Table, Transaction, Values, ValuesOf
 from storebridge.errors import TransactionError
 from storebridge.histories import Tick
 from storebridge.recount import RecountReport, recount_all, sequence_lag
-from storebridge.spec import StoreLayout, check_labels, label_entry, values_from_body
+from storebridge.spec import StoreLayout, check_labels, label_entry
 from storebridge.times import parse_rfc3339
 from storebridge.transaction import Unit
+from storebridge.values import values_from_body
 
 if TYPE_CHECKING:
     from storebridge.database import Database
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 _PAGE = 500
 Watch = Callable[[str, int], None]
 """Told now and then how many entries of which table have been looked at."""
+Note = Callable[[Key, bytes], None]
 
 
 class _Labelled(msgspec.Struct):
@@ -61,18 +64,19 @@ def check(
     database: Database,
     *,
     stores: Iterable[str] | None = None,
+    files: bool = True,
     history: bool = False,
     watch: Watch | None = None,
 ) -> Iterator[Fault]:
-    """Every fault in the database: the engine's own check, bodies that cannot be read, columns and
-    index entries that disagree with the bodies, labels, and counters that have drifted; with
-    `history` also histories that do not lead to their records.
+    """Every fault in the database: the engine's own check of its `files`, bodies that cannot be
+    read, columns and index entries that disagree with the bodies, labels, and counters that have
+    drifted; with `history` also histories that do not lead to their records.
 
-    `stores`: only of the stores with these names, and of the file. Reads everything, in bounded
+    `stores`: only of the stores with these names, and of the files. Reads everything, in bounded
     memory and without keeping writers out; a change made meanwhile is not a fault. Whatever
     `watch` raises ends it.
     """
-    for line in database.engine_check():
+    for line in database.engine_check() if files else ():
         yield Fault("", None, line)
     for name in database.read(meta.unreadable_layouts):
         problem = "cannot be read; opening the store again writes it anew"
@@ -80,30 +84,41 @@ def check(
     tick = _ticker(watch)
     names = set(database.refresh() if stores is None else stores)
     for layout in _named(database, names):
-        yield from _check_store(database, layout, tick)
-        if history:
-            yield from histories.faults(database, layout, tick)
+        # In one view, unless that kept writers out: then nothing is suspected in vain.
+        one_view = not database.driver.traits.readers_block
+        with database.snapshot() if one_view else nullcontext():
+            yield from _check_store(database, layout, tick, history=history)
 
 
-def _ticker(watch: Watch | None) -> Tick:
+def _ticker(watch: Watch | None) -> Tick | None:
     """Passes every `_PAGE`th entry of a table on."""
+    if watch is None:
+        return None
     seen: Counter[str] = Counter()
 
     def tick(table: str) -> None:
         seen[table] += 1
-        if watch is not None and seen[table] % _PAGE == 0:
+        if seen[table] % _PAGE == 0:
             watch(table, seen[table])
 
     return tick
 
 
-def _check_store(database: Database, layout: StoreLayout, tick: Tick) -> Iterator[Fault]:
+def _check_store(
+    database: Database, layout: StoreLayout, tick: Tick | None, *, history: bool
+) -> Iterator[Fault]:
     unreadable: dict[Key, None] = {}
+    ledger = histories.Ledger(database, layout) if history else None
+    notes: dict[str, Note] = {}
+    if ledger is not None:
+        notes = {layout.record.name: ledger.record, layout.history.name: ledger.event}
     for table in layout.tables:
-        values_of = _noting(table, unreadable, tick)
+        values_of = _noting(table, unreadable, notes.get(table.name), tick)
         yield from database.iterate(_faults, table.name, values_of)
         for key in unreadable if table is layout.record else ():
             yield Fault(table.name, key, "the body cannot be read: the record is quarantined")
+    if ledger is not None:
+        yield from ledger.faults(tick)
     if layout.label is not None:
         suspects = chain(_missing_labels(database, layout), _stray_labels(database, layout))
         for key in suspects:
@@ -118,13 +133,18 @@ def _check_store(database: Database, layout: StoreLayout, tick: Tick) -> Iterato
         yield Fault(layout.name, None, f"counter {state or 'of all'!r} is off by {by:+d}")
 
 
-def _noting(table: Table, unreadable: dict[Key, None], tick: Tick) -> ValuesOf:
-    """The values of bodies; notes which cannot be read."""
+def _noting(
+    table: Table, unreadable: dict[Key, None], note: Note | None, tick: Tick | None
+) -> ValuesOf:
+    """The values of bodies; notes which cannot be read, and who else wants to see them."""
     values_of = values_from_body(table)
     name = table.name
 
     def noting(key: Key, body: bytes) -> Values | None:
-        tick(name)
+        if tick is not None:
+            tick(name)
+        if note is not None:
+            note(key, body)
         values = values_of(key, body)
         if values is None:
             unreadable[key] = None
@@ -196,7 +216,7 @@ def recount(
     if repair and database.in_transaction:
         raise TransactionError("a repair cannot be undone, so it cannot be in a transaction")
     names = set(database.refresh() if stores is None else stores)
-    look = partial(check, database, stores=names, history=True, watch=watch)
+    look = partial(check, database, stores=names, files=False, history=True, watch=watch)
     found = list(look()) if deep else []
     left = found
     if repair and found:

@@ -14,12 +14,12 @@ import msgspec
 from msgspec import inspect
 
 from storebridge.canonical import MIN_INTEGER
-from storebridge.driver import Field, Index, Key, Table, Values, ValuesOf, View
+from storebridge.driver import Field, Index, Table, Values, View
 from storebridge.errors import ConfigurationError, InvalidRecordError
 from storebridge.limits import MAX_ID, MAX_INDEXED, check_integer, check_text
 from storebridge.machine import StateMachine
 from storebridge.record import Record, Upgrade
-from storebridge.times import microseconds, parse_rfc3339, rfc3339
+from storebridge.times import microseconds, rfc3339
 
 R = TypeVar("R", bound=Record)
 
@@ -317,37 +317,6 @@ def label_time(body: bytes) -> int:
         return microseconds(msgspec.json.decode(body, type=_LabelBody).created_at)
     except (msgspec.MsgspecError, UnicodeDecodeError, TypeError):
         return MIN_INTEGER
-
-
-def values_from_body(table: Table) -> ValuesOf:
-    """The values that belong to a body, from its JSON alone; None where it cannot be read."""
-    columns = table.columns
-    if not columns:
-        return _no_values
-    decode = msgspec.json.Decoder(dict[str, Any]).decode
-
-    def values_of(key: Key, body: bytes) -> Values | None:
-        try:
-            members = decode(body)
-            return tuple(_value(column, members.get(column.name)) for column in columns)
-        except (ValueError, TypeError, OverflowError, RecursionError):
-            return None
-
-    return values_of
-
-
-def _no_values(key: Key, body: bytes) -> Values:
-    return ()
-
-
-def _value(column: Field, member: Any) -> str | int | None:
-    if member is None and column.optional:
-        return None
-    if column.time:
-        return microseconds(parse_rfc3339(member))
-    if column.type == "text":
-        return check_text(column.name, member, MAX_INDEXED)
-    return check_integer(column.name, member)
 
 
 def index_value(column: Field, value: Any) -> str | int:

@@ -18,8 +18,9 @@ from storebridge.compaction.retention import Limits, Retention
 from storebridge.driver import Key, Position, Range, Rows, Transaction
 from storebridge.events import DELETED
 from storebridge.reading import Reading
-from storebridge.spec import StoreLayout, values_from_body
+from storebridge.spec import StoreLayout
 from storebridge.times import microseconds
+from storebridge.values import values_from_body
 
 _PAGE = 500
 

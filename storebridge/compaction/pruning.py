@@ -23,9 +23,10 @@ from storebridge.driver import Key, Range, Transaction, Values
 from storebridge.errors import ConflictError
 from storebridge.events import DELETED, decode_event, encode_event
 from storebridge.histories import history_of
-from storebridge.spec import StoreLayout, values_from_body
+from storebridge.spec import StoreLayout
 from storebridge.times import EPOCH, rfc3339
 from storebridge.transaction import Unit
+from storebridge.values import values_from_body
 
 if TYPE_CHECKING:
     from storebridge.database import Database

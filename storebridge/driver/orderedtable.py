@@ -55,6 +55,8 @@ class OrderedTable(Generic[S]):
     """Put and delete the index entries that differ between old and new values."""
     drop: Callable[[Delete[S], Key, Values], None]
     """Delete the index entries of a table entry."""
+    marks: Callable[[bytes, Key, Values], tuple[int, ...]]
+    """For each index a number made of the entry that it is to have, 0 for none."""
     clash: Callable[[Get[S], bytes, Key, Values], str | None] | None
     """The unique index where another key has these values; None: the table has no unique index."""
 
@@ -115,7 +117,7 @@ def _functions(
                     put(space0, f'{escaped[n0]} {escaped[k0]}'.encode(), encoded)
     """
     columns = {field.name: number for number, field in enumerate(table.columns)}
-    add, move, drop, clash = "", "", "", ""
+    add, move, drop, clash, marks = "", "", "", "", ""
     namespace = keys.entry_names()
     for number, index in enumerate(indexes):
         namespace[f"space{number}"] = spaces[index.name]
@@ -124,6 +126,7 @@ def _functions(
         put = f"if {new.present or True}: put(space{number}, {new.expression}, encoded)\n"
         delete = f"if {old.present or True}: delete(space{number}, {old.expression})\n"
         add += f"    {put}"
+        marks += f"hash(({new.expression}, encoded)) if {new.present or True} else 0, "
         drop += f"    {delete}"
         used = [columns[name] for name in index.fields if name in columns]
         if used:
@@ -140,8 +143,9 @@ def _functions(
         f"def add(put, encoded, key, new):\n{key}{becomes}{add}"
         f"def move(put, delete, encoded, key, old, new):\n{key}{was}{becomes}{move}"
         f"def drop(delete, key, old):\n{key}{was}{drop}"
+        f"def marks(encoded, key, new):\n{key}{becomes}    return ({marks})\n"
         f"def clash(get, encoded, key, new):\n{key}{becomes}{clash}"
     )
     exec(_code(source), namespace)
-    functions = {name: namespace[name] for name in ("add", "move", "drop")}
+    functions = {name: namespace[name] for name in ("add", "move", "drop", "marks")}
     return functions | {"clash": namespace["clash"] if clash else None}

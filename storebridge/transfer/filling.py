@@ -18,7 +18,7 @@ from storebridge.errors import CorruptStoreError, StorebridgeError, StoreLockedE
 from storebridge.location import Location
 from storebridge.opening import open_even_incomplete
 from storebridge.owner import this_process
-from storebridge.spec import StoreLayout, values_from_body
+from storebridge.spec import StoreLayout
 from storebridge.transaction import Unit
 from storebridge.transfer.content import (
     Content,
@@ -31,6 +31,7 @@ from storebridge.transfer.content import (
 )
 from storebridge.transfer.digests import Digest, Digester, TableDigest, Tell, digest_of
 from storebridge.transfer.places import put_in_place
+from storebridge.values import values_from_body
 
 _FEWEST, _MOST = 500, 10_000
 _SECONDS = 0.4

@@ -12,12 +12,12 @@ from storebridge.database import Database
 from storebridge.errors import ConfigurationError, ConflictError, CorruptStoreError
 from storebridge.location import Location, location_of
 from storebridge.opening import place_of
-from storebridge.spec import values_from_body
 from storebridge.transfer import places
 from storebridge.transfer.content import Content, content_of, tables_of
 from storebridge.transfer.digests import Digest, Digester, TableDigest, digest_of
 from storebridge.transfer.filling import Filling, Skipped
 from storebridge.transfer.progress import Counter, Watch, require_sound
+from storebridge.values import values_from_body
 
 _ROUNDS = 3
 

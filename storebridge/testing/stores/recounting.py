@@ -311,7 +311,7 @@ class RecountTests(StoreTests):
     def test_it_can_be_cancelled(self, database: Database, jobs: JobStore) -> None:
         """Whatever the callback raises ends a deep recount; nothing stays locked or half done."""
         with database.transaction():
-            for number in range(520):
+            for number in range(1010):
                 jobs.create(Job(id=str(number)))
         drift(database, DRIFT)
         told: list[tuple[str, int]] = []
