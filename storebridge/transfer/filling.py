@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from storebridge import meta
+from storebridge.database import Database
 from storebridge.driver import Fault, Key, Rows, Table, Transaction, UniqueClash, Values, ValuesOf
 from storebridge.errors import CorruptStoreError, StorebridgeError, StoreLockedError
 from storebridge.location import Location
@@ -90,13 +92,24 @@ class Filling:
         self._clashing: list[_Change] = []
         self._values: dict[Key, Values] = {}
         self._mark = meta.Transfer(what, source, this_process(), os.urandom(8).hex())
-        self._database = open_even_incomplete(location)
+        self._database = self._open(location)
         try:
             self.resumed = self._database.write(self._claim)
             """What an earlier filling had begun."""
         except BaseException:
-            self._database.close()
+            self._close()
             raise
+
+    def _open(self, location: Location) -> Database:
+        """Open it; that a transaction of a batch takes long is nobody's concern, so not logged."""
+        database = open_even_incomplete(location)
+        self._slow_after = database.statistics.slow_after
+        database.statistics.slow_after = inf
+        return database
+
+    def _close(self) -> None:
+        self._database.statistics.slow_after = self._slow_after
+        self._database.close()
 
     def __enter__(self) -> Filling:
         return self
@@ -104,7 +117,7 @@ class Filling:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         # That it cannot be closed, too, would hide why it failed.
         with suppress(*([StorebridgeError] if kind else [])):
-            self._database.close()
+            self._close()
 
     def _claim(self, unit: Unit) -> meta.Transfer | None:
         found = meta.read_transfer(unit.engine)
@@ -169,8 +182,8 @@ class Filling:
         Where something was there before, it is also checked as a whole: CorruptStoreError where an
         index or the engine's file is damaged.
         """
-        self._database.close()
-        self._database = open_even_incomplete(self._location)
+        self._close()
+        self._database = self._open(self._location)
         with content_of(self._database) as content:
             digest = digest_of(content, tell=tell)
         if self.resumed is not None:
@@ -195,11 +208,11 @@ class Filling:
         if self._location != location:
             # Killed between the renames, the next opening knows by this that it may go on.
             self._database.write(self._note_verified)
-            self._database.close()
+            self._close()
             kept = put_in_place(self._location, location)
             self._location = location
             # Opening what is verified and in its place takes the mark away.
-            self._database = open_even_incomplete(location)
+            self._database = self._open(location)
         else:
             self._database.write(self._complete)
         return kept
