@@ -57,6 +57,8 @@ class Base:
         self._file.lock(lock_timeout)
         self._next = ""
         self._digest = ""
+        self.status = os.stat(path)
+        """Size, owner and permissions, as it was left."""
 
     def read(self) -> bytes:
         """What it holds. From now on this, and nothing else, is expected there."""
@@ -64,21 +66,17 @@ class Base:
         self._note(_digest(data))
         return data
 
-    def stat(self) -> os.stat_result:
-        """Size, owner and permissions."""
-        return os.stat(self.path)
-
     @property
     def mark(self) -> BaseMark:
         """Which content is expected in it."""
-        return BaseMark(self._noted[2], self._noted[3], self._digest)
+        return BaseMark(self.status.st_size, self.status.st_mtime_ns, self._digest)
 
     def check(self, *, thorough: bool = False) -> None:
         """DriverError if somebody has changed it. `thorough`: even if neither its size nor its time
         tells.
         """
         try:
-            if _identity(self.stat()) == self._noted and not thorough:
+            if _identity(os.stat(self.path)) == _identity(self.status) and not thorough:
                 return
             found = _digest(self._file.read())
         except FileNotFoundError:
@@ -101,10 +99,10 @@ class Base:
 
     def keep(self, content: bytes) -> Path:
         """Put beside it, for the same people, what has no place in it any more."""
-        kept, status = self.path.with_name(self.path.name + "-kept"), self.stat()
-        fresh = write_beside(kept, content, mode=stat.S_IMODE(status.st_mode))
+        kept = self.path.with_name(self.path.name + "-kept")
+        fresh = write_beside(kept, content, mode=stat.S_IMODE(self.status.st_mode))
         with open(fresh, "rb") as file:
-            give_like(file.fileno(), status)
+            give_like(file.fileno(), self.status)
         os.replace(fresh, kept)
         sync_folder(kept.parent)
         return kept
@@ -118,7 +116,7 @@ class Base:
         self._file.leave()
 
     def _note(self, digest: str) -> None:
-        self._noted = _identity(self.stat())
+        self.status = os.stat(self.path)
         self._digest = digest
 
 

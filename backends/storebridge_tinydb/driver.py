@@ -229,7 +229,7 @@ class TinyDriver(OrderedDriver[str]):
 
     def _new_journal(self) -> Journal:
         assert self._durability is not None
-        status = self._base.stat()
+        status = self._base.status
         self._fold_at = max(FLOOR, status.st_size)
         mark, base = self._mark, self._base.mark
         header = Header(journals.VERSION, mark.database, mark.commit, self._durability, base)

@@ -242,6 +242,21 @@ def test_changed_while_it_is_open(path: Path, kept: dict[str, bytes]) -> None:
     assert not journal.exists()
 
 
+def test_removed_while_it_is_open(path: Path, kept: dict[str, bytes]) -> None:
+    """Nothing is lost by that, either."""
+    database = open_database(f"tinydb://{path}")
+    jobs = JobStore(database)
+    jobs.set_state("j-3", "Running")
+    path.unlink()
+    with pytest.raises(StorageError, match=f"what was here is in {path}-kept"):
+        jobs.set_state("j-4", "Running")
+    ours = bodies_of(database)
+    with pytest.raises(StorageError, match="changed by another program"):
+        database.close()
+    Path(f"{path}-kept").rename(path)
+    assert bodies_at(path) == ours
+
+
 def test_changed_while_nothing_was_written_here(path: Path, kept: dict[str, bytes]) -> None:
     """Then there is nothing to lose here: it is told to open it again, which finds what is new."""
     database = open_database(f"tinydb://{path}")
