@@ -33,10 +33,17 @@ _READY_WITHIN = 30.0
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "max_connections": "60",
-    "shared_buffers": "32MB",
-    "max_wal_size": "256MB",
     "log_min_messages": "fatal",
-    "autovacuum_naptime": "5s",
+    "max_wal_size": "1GB",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+}
+_NOT_DURABLE = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "checkpoint_timeout": "1h",
+    # Thousands of tables that each live for a moment.
+    "autovacuum": "off",
 }
 _PARENT_DIES = 1  # PR_SET_PDEATHSIG of prctl(2)
 _MOUNTING = (
@@ -84,7 +91,7 @@ class Server(Database):
         self.folder = folder
         self._small = small
         self.port = _free_port()
-        self._settings = _SETTINGS | {"fsync": "on" if durable else "off"} | settings
+        self._settings = _SETTINGS | ({} if durable else _NOT_DURABLE) | settings
         self._process: subprocess.Popen[bytes] | None = None
         super().__init__(f"postgresql+psycopg://{_USER}@127.0.0.1:{self.port}/postgres")
 

@@ -10,4 +10,4 @@ from tests.postgres_server import Database
 class TestPostgresql(DriverConformance, StoreConformance):
     @pytest.fixture
     def harness(self, tmp_path: Path, postgresql: Database) -> BackendHarness:
-        return BackendHarness("sqlalchemy", tmp_path, new_target=postgresql.target, effort=0.4)
+        return BackendHarness("sqlalchemy", tmp_path, new_target=postgresql.target, effort=0.2)

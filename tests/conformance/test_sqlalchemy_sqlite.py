@@ -6,8 +6,10 @@ from storebridge.testing.driver_suite import BackendHarness, DriverConformance
 from storebridge.testing.store_suite import StoreConformance
 
 
+# The driver is that of TestSqlite, so this is not for every day; that files go both ways is tested
+# in tests/unit/sqlalchemy.
+@pytest.mark.attack
 class TestSqlalchemySqlite(DriverConformance, StoreConformance):
     @pytest.fixture
     def harness(self, tmp_path: Path) -> BackendHarness:
-        # What it does is what TestSqlite does.
         return BackendHarness("storebridge_sqlalchemy:pysqlite", tmp_path, effort=0.1)
