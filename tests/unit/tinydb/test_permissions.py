@@ -43,8 +43,7 @@ def made(path: Path, start: Start, **options: Any) -> Any:
 
 
 @two_users
-@pytest.mark.parametrize("mode", [0o644, 0o664])
-@pytest.mark.parametrize("reader", [OTHER, ROOT])
+@pytest.mark.parametrize(("reader", "mode"), [(OTHER, 0o664), (ROOT, 0o644)])
 class TestAReader:
     def test_leaves_nothing_behind(self, path: Path, start: Start, reader: int, mode: int) -> None:
         """It reads what is there, makes no file, and the owner goes on."""
