@@ -16,6 +16,7 @@ from click.testing import Result
 
 from storebridge import IncompleteStoreError, Job, JobStore, open_database
 from storebridge.testing.stores.base import contents, edit_body
+from tests.unit.cli.test_terminal import on_terminal
 
 Run = Callable[..., Result]
 Fingerprint = Callable[[Path], dict[str, str]]
@@ -52,6 +53,14 @@ def test_lines_in_a_pipe(run: Run, sqlite: Any, tmp_path: Path) -> None:
     assert [line[0] for line in cells[:3]] == ["checking", "copying", "reading again"]
     facts = {line[0]: line[1] for line in cells}
     assert (facts["complete"], facts["skipped"]) == ("True", "0")
+
+
+def test_a_bar_on_a_terminal(sqlite: Any, tmp_path: Path) -> None:
+    """On a terminal the stages are shown by a bar, and then the facts."""
+    code, shown = on_terminal("migrate", sqlite.location, f"bolt://{tmp_path}/x")
+    assert code == 0
+    assert re.search(r"copying +[━╸╺]+ +\d+/\d+", shown)
+    assert re.search(r"^ +complete +True$", shown, re.MULTILINE)
 
 
 def test_differences(run: Run, sqlite: Any, tmp_path: Path) -> None:
