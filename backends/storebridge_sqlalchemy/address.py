@@ -6,7 +6,7 @@ import os
 import re
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -27,7 +27,7 @@ _DEFAULTS = {
 _PATTERNS = {
     "schema": (re.compile(r"[a-z_][a-z0-9_]{0,62}"), "up to 63 of a-z, 0-9 and _"),
     "prefix": (re.compile(r"[a-z_][a-z0-9_]{0,19}"), "up to 20 of a-z, 0-9 and _"),
-    "pool_size": (re.compile(r"[1-9][0-9]{0,2}"), "a whole number from 1 to 999"),
+    "pool_size": (re.compile(r"[2-9]|[1-9][0-9]{1,2}"), "a whole number from 2 to 999"),
 }
 
 
@@ -35,8 +35,8 @@ _PATTERNS = {
 class Address:
     """A parsed location."""
 
-    connect: Mapping[str, Any]
-    """Arguments of `psycopg.connect`."""
+    connect: Mapping[str, Any] = field(repr=False)
+    """Arguments of `psycopg.connect`; with the password."""
     schema: str | None
     """None: the first one of the connection's search path."""
     prefix: str

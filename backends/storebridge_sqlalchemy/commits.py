@@ -1,10 +1,10 @@
 """Whether a commit whose answer was lost took effect.
 
-Each write transaction writes its token: the number of the transaction, in the row of the process
-that writes. Whoever did not hear of a commit asks for that row over another connection. If the
-token is there, the transaction was committed. If it is not, it is put there: so that a transaction
-whose last words are still on their way somewhere in the network fails when they arrive, for a
-token can only grow.
+Each write transaction writes its token, an even number that grows, in the row of the process that
+writes. Whoever did not hear of a commit asks for that row over another connection. If the token is
+there, the transaction was committed. If it is not, the odd number behind it is put there: then the
+transaction whose last words are still on their way somewhere in the network fails when they arrive,
+and who has to ask again, as that answer may be lost, too, is told the same.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Tokens:
     """The tokens of one driver, in a table."""
 
     def __init__(self, table: str) -> None:
-        self._numbers = itertools.count(1)
+        self._numbers = itertools.count(2, 2)
         self.opener = uuid.uuid4().hex
         self.write = (
             f"INSERT INTO {table} AS c (opener, number) VALUES (%s, %s) ON CONFLICT (opener)"
@@ -71,13 +71,13 @@ class Tokens:
 
     def _ask_over(self, link: Link, token: int) -> bool:
         link.send("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE")
-        if link.ask(self._claim, [self.opener, token]):
+        # Waits for the transaction's end, if the server still has it.
+        if link.ask(self._claim, [self.opener, token + 1]):
             return False
-        found = link.ask(self._look, [self.opener])
-        committed: bool = bool(found) and found[0][0] == token
-        if not committed:
-            link.send(self._take_back, [token, self.opener])
-        return committed
+        ((found,),) = link.ask(self._look, [self.opener])
+        if found < token:
+            link.send(self._take_back, [token + 1, self.opener])
+        return bool(found == token)
 
 
 def _patiently(ask: Callable[[], bool], lost: DriverError) -> bool:

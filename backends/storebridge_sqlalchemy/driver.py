@@ -189,7 +189,9 @@ class PostgresDriver:
     def locked(self) -> DriverError:
         """What to say when something could not be locked in time."""
         waited = f"{self.place.text}: waited {self._options.lock_timeout:g} s for what another"
-        holders = self._writers()
+        holders = []
+        with suppress(DriverError):  # of asking who it is
+            holders = self._writers()
         if not holders:
             return DriverError(ErrorKind.LOCKED, f"{waited} transaction has locked")
         pid, host, seconds = holders[0]

@@ -1,11 +1,8 @@
-"""What the errors of psycopg and of the pool mean."""
+"""What the errors of psycopg mean."""
 
 from __future__ import annotations
 
-import errno
-
 import psycopg
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from storebridge.driver import DriverError, ErrorKind
 
@@ -34,10 +31,6 @@ def kind(error: BaseException) -> ErrorKind | None:
     if isinstance(error, psycopg.Error):
         state = error.sqlstate or ""
         return _KINDS.get(state) or _CLASSES.get(state[:2], ErrorKind.OTHER)
-    if isinstance(error, PoolTimeoutError):
-        return ErrorKind.LOCKED
-    if isinstance(error, OSError):
-        return ErrorKind.FULL if error.errno == errno.ENOSPC else ErrorKind.OTHER
     return None
 
 

@@ -20,8 +20,8 @@ SELECT coalesce(checksum_failures, 0) FROM pg_stat_database WHERE datname = curr
 """
 _CAN_CHECK = """
 SELECT n.nspname::text FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
-WHERE e.extname = 'amcheck' AND has_function_privilege(
-    quote_ident(n.nspname) || '.bt_index_check(regclass, boolean)', 'EXECUTE')
+    JOIN pg_proc p ON p.pronamespace = n.oid AND p.proname = 'bt_index_check' AND p.pronargs = 2
+WHERE e.extname = 'amcheck' AND has_function_privilege(p.oid, 'EXECUTE')
 """
 _INDEXES = "SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = ANY(%s::regclass[])"
 _SESSION = """
@@ -60,7 +60,7 @@ def _check_index(ask: Ask, schema: str, name: str) -> Iterator[str]:
     except DriverError as error:
         if error.kind is not ErrorKind.CORRUPT:
             raise
-        yield str(error)
+        yield f"{error}: REINDEX INDEX {name}"
 
 
 def sizes(ask: Ask, place: Place, tables: Iterable[Statements]) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import psycopg
 from sqlalchemy import event
-from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.exc import DisconnectionError, InvalidRequestError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
@@ -16,6 +16,10 @@ from storebridge_sqlalchemy.address import Address
 from storebridge_sqlalchemy.errors import kind
 from storebridge_sqlalchemy.link import Link
 
+_SURE = (
+    "CASE current_setting('synchronous_commit') WHEN 'off'"
+    " THEN set_config('synchronous_commit', 'on', false) END"
+)
 _WHO = (
     "SELECT pid, extract(epoch FROM backend_start)::text FROM pg_stat_activity"
     " WHERE pid = pg_backend_pid()"
@@ -89,9 +93,13 @@ class Pool:
             found = kind(error) or ErrorKind.OTHER
             said = " ".join(str(error).split())  # each host that was tried has a line
             raise DriverError(found, f"{self._address.text}: cannot connect: {said}") from error
+        except InvalidRequestError as error:  # also the new connection is unfit already
+            text = f"{self._address.text}: cannot connect: the server ends what it has begun"
+            raise DriverError(ErrorKind.OTHER, text) from error
+        ghosts, self.ghosts = self.ghosts, []
         try:
-            while self.ghosts:
-                lease.link.single(_TERMINATE, self.ghosts.pop())
+            for ghost in ghosts:
+                lease.link.single(_TERMINATE, ghost)
         except BaseException:
             lease.discard()
             raise
@@ -120,9 +128,11 @@ class Pool:
     def _connect(self) -> Link:
         link = Link(self.connect_apart())
         try:
-            calls = ", ".join(["set_config(%s, %s, false)"] * len(self._settings))
+            calls = ["set_config(%s, %s, false)"] * len(self._settings)
+            if "synchronous_commit" not in self._settings:
+                calls.append(_SURE)
             values = [text for pair in self._settings.items() for text in pair]
-            link.single(f"SELECT {calls}", values)
+            link.single(f"SELECT {', '.join(calls)}", values)
             ((process, started),) = link.single(_WHO)
             link.session = (process, started)
         except BaseException:

@@ -285,10 +285,9 @@ class Writing:
             self._link.commit(self._driver.notify if self._tallied else None)
         except DriverError as error:
             lost, token = self._link.lost, self._token
-            self._note(error)
             self.rollback()
             if not lost or token is None or not self._driver.was_committed(token, error):
-                raise
+                raise self._note(error) from error.__cause__
         except BaseException:
             self.rollback()
             raise

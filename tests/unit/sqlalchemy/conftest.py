@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
+import psycopg
 import pytest
 from storebridge_sqlalchemy import backend
 
@@ -35,3 +36,16 @@ def opened(target: str) -> Iterator[Open]:
             return driver
 
         yield opened
+
+
+@pytest.fixture
+def schema(target: str) -> str:
+    """The schema that the target is."""
+    return target.rpartition("=")[2]
+
+
+@pytest.fixture
+def sql(postgresql: Database) -> Iterator[psycopg.Connection]:
+    """A plain connection to the server, as its administrator."""
+    with postgresql.connect() as connection:
+        yield connection

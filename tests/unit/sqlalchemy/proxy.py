@@ -18,7 +18,7 @@ class Proxy:
     `delay`: seconds that each word is under way. `cut_when`: asked for each piece that the client
     sends; at the first True the connection is lost, as `deliver` says: the piece arrives at the
     server or not, its answer never arrives. `hold`: the piece arrives when `release` is called;
-    `delivered` tells when the server is done with it.
+    `delivered` tells when the server is done with it. `then`: `cut_when` and `deliver` after that.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -29,6 +29,7 @@ class Proxy:
         self.round_trips = 0
         self.cut_when: Watch | None = None
         self.deliver = True
+        self.then: tuple[Watch, bool] | None = None
         self.hold = False
         self.cut = threading.Event()
         self.delivered = threading.Event()
@@ -91,7 +92,10 @@ class Proxy:
             time.sleep(self.delay)
             if self.cut_when is not None and self.cut_when(piece):
                 self.cut_when = None
-                self._cut(client, server, piece, line)
+                deliver = self.deliver
+                if self.then is not None:
+                    (self.cut_when, self.deliver), self.then = self.then, None
+                self._cut(client, server, piece, line, deliver)
                 return
             with suppress(OSError):
                 server.sendall(piece)
@@ -107,7 +111,14 @@ class Proxy:
         line.silent.set()
         _end(client)
 
-    def _cut(self, client: socket.socket, server: socket.socket, piece: bytes, line: _Line) -> None:
+    def _cut(
+        self,
+        client: socket.socket,
+        server: socket.socket,
+        piece: bytes,
+        line: _Line,
+        deliver: bool,
+    ) -> None:
         line.cut = True
         if self.hold:
             with suppress(OSError):
@@ -115,7 +126,7 @@ class Proxy:
             self.cut.set()
             self._release.wait(60)
             piece += b"".join(_pieces(client))  # what it said before it noticed
-        if self.deliver:
+        if deliver:
             with suppress(OSError):
                 server.sendall(piece)
                 server.shutdown(socket.SHUT_WR)

@@ -46,7 +46,7 @@ def test_what_is_handed_on() -> None:
         (f"{HOST}?nosuch=1", "unknown option 'nosuch'"),
         (f"{HOST}?schema=A;b", "schema='A;b': accepted are"),
         (f"{HOST}?prefix={'x' * 21}", "prefix=.*up to 20"),
-        (f"{HOST}?pool_size=0", "pool_size='0'.*from 1 to 999"),
+        (f"{HOST}?pool_size=0", "pool_size='0'.*from 2 to 999"),
     ],
 )
 def test_what_cannot_be_understood(target: str, words: str) -> None:

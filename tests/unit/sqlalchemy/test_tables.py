@@ -27,7 +27,6 @@ from storebridge import (
     opening,
     to_json,
 )
-from storebridge.check import check, repair
 from storebridge.driver import Field, Index, Options, Table, View
 from storebridge.testing.harness import writing
 from storebridge.testing.samples import TEXTS
@@ -39,18 +38,6 @@ GRANTS = (
     "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role}",
 )
 """As the backend's README tells."""
-
-
-@pytest.fixture
-def schema(target: str) -> str:
-    """The schema that the target is."""
-    return target.rpartition("=")[2]
-
-
-@pytest.fixture
-def sql(postgresql: Database) -> Iterator[psycopg.Connection]:
-    with postgresql.connect() as connection:
-        yield connection
 
 
 def ask(connection: psycopg.Connection, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
@@ -315,30 +302,3 @@ def test_a_database_of_another_encoding(postgresql: Database, sql: psycopg.Conne
             open_database(postgresql.url.rpartition("/")[0] + f"/{name}")
     finally:
         sql.execute(f"DROP DATABASE {name}")
-
-
-def test_check_finds_what_postgresql_knows(
-    sql: psycopg.Connection, target: str, schema: str
-) -> None:
-    """An index that PostgreSQL holds for invalid, and one that is gone, are faults; `repair` makes
-    it again.
-    """
-    with open_database(target) as database:
-        jobs = JobStore(database)
-        jobs.create(Job(id="j"))
-        sql.execute(f"DROP INDEX {schema}.job_by_state")
-        assert ["index state is missing" in fault.problem for fault in check(database)] == [True]
-        repair(database)
-        sql.execute(
-            "UPDATE pg_index SET indisvalid = false WHERE indexrelid ="
-            f" '{schema}.job_by_created'::regclass"
-        )
-        problems = [fault.problem for fault in check(database)]
-        assert problems == [
-            f"index {schema}.job_by_created is invalid: REINDEX INDEX {schema}.job_by_created"
-        ]
-        sql.execute(f"REINDEX INDEX {schema}.job_by_created")
-        assert_sound(database)
-        described = database.describe()
-        assert described["schema"] == schema
-        assert int(described["table_size"]) > 0
