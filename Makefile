@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 WORKERS ?= 2
 
-.PHONY: demo test lint types unit attack bench oracle clean
+.PHONY: demo test lint types unit attack bench bench-full oracle clean
 
 demo: $(READY)  ## run the main job: a node service, killed halfway and started again
 	$(BIN)/storebridge demo $(DEMO)
@@ -32,6 +32,9 @@ attack: $(READY)  ## long crash, kill, damage and endurance tests
 
 bench: $(READY)  ## measure beside hand-written code and peers, alternating, as ratios
 	$(BIN)/pytest benchmarks --benchmark-disable-gc --benchmark-columns=median,iqr,rounds -q -s $(PYTEST)
+
+bench-full: $(READY)  ## the same with a million records where it says so: takes long
+	STOREBRIDGE_BENCH_FULL=1 $(MAKE) bench
 
 oracle:  ## build Go's own bbolt and the writer that tests compare with; needs Go
 	sh tests/formats/oracle/build.sh
