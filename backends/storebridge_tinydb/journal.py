@@ -71,12 +71,11 @@ class Found(NamedTuple):
 
     header: Header
     lines: list[Line]
-    size: int
 
     @property
     def last(self) -> int:
         """The number of the last commit in it."""
-        return self.lines[-1].commit if self.lines else self.header.commit
+        return self.lines[-1].commit
 
 
 def path_beside(path: Path) -> Path:
@@ -88,7 +87,8 @@ def read(path: Path, *, sync: bool = False) -> Found | None:
     """The journal at a path; None if there is none with a commit in it. `sync`: what is in it is
     on disk afterwards, whoever wrote it.
 
-    DriverError of kind CORRUPT for damage that no power cut does.
+    DriverError of kind CORRUPT for damage that no power cut does, of kind CONFIGURATION for a
+    journal of a later version.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -108,8 +108,12 @@ def _parse(path: Path, data: bytes) -> Found | None:
     if not any(rest):  # it was being made
         return None
     header = _checked(first, 0, Header)
-    if header is None or header.journal != VERSION:
+    if header is None:
         raise _damaged(path, 1)
+    if header.journal != VERSION:
+        raise DriverError(
+            ErrorKind.CONFIGURATION, f"{path}: written by a newer storebridge: upgrade storebridge"
+        )
     lines: list[Line] = []
     seed = zlib.crc32(first)
     for number, text in enumerate(rest):
@@ -119,7 +123,7 @@ def _parse(path: Path, data: bytes) -> Found | None:
                 raise _damaged(path, number + 2)
             break
         lines.append(line)
-    return Found(header, lines, len(data)) if lines else None
+    return Found(header, lines) if lines else None
 
 
 def _was_on_disk(header: Header, rest: list[bytes], commit: int, seed: int) -> bool:

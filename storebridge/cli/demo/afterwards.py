@@ -42,7 +42,8 @@ def journey(start: Location, folder: Path) -> list[dict[str, Any]]:
 
 
 def compacted(location: str) -> dict[str, Any]:
-    """Let everything that was completed go from a copy, and give the space back."""
+    """Let everything that was completed go from a copy, give the space back, and look whether all
+    that is left agrees."""
     with open_database(location, create=False) as database:
         report = database.compact(
             Retention(states=("Completed",), keep=timedelta(0), events_count=1), above=0.0
@@ -56,4 +57,7 @@ def compacted(location: str) -> dict[str, Any]:
             "bytes_after": report.after,
             "longest_pause": round(report.longest_pause, 4),
             "skipped": report.skipped,
+            "faults": [
+                fault.problem for store in database.recount(deep=True) for fault in store.faults
+            ],
         }

@@ -87,7 +87,10 @@ def _move(result: dict[str, Any], location: Location, folder: Path) -> None:
     if len({copy["sha256"] for copy in copies}) > 1:
         result["problems"].append("the copies on other engines differ from each other")
         result["ok"] = False
-    result["compaction"] = afterwards.compacted(copies[-1]["location"])
+    result["compaction"] = done = afterwards.compacted(copies[-1]["location"])
+    if done["faults"]:
+        result["problems"].append("what compaction left does not agree")
+        result["ok"] = False
 
 
 def _folder(keep: Path | None) -> Path:

@@ -147,7 +147,9 @@ def afterwards(result: dict[str, Any]) -> None:
     if done["bytes_before"] is not None:
         facts.append(("bytes before", f"{done['bytes_before']:,}"))
         facts.append(("bytes after", f"{done['bytes_after']:,}"))
-    output.print_facts([*facts, ("not reclaimed", done["skipped"] or "nothing")])
+    facts.append(("not reclaimed", done["skipped"] or "nothing"))
+    faults = ", ".join(done["faults"]) or "every body, index entry, label and event agrees"
+    output.print_facts([*facts, ("recounted in depth", faults)])
 
 
 def closing(result: dict[str, Any]) -> None:

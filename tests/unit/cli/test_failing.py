@@ -37,7 +37,7 @@ USAGE = [
     (("demo", "--backend", "nodb"), "no backend is called 'nodb'"),
     (("info", "memory:"), "memory"),
     (("info", "tinydb:///none.json"), "no TinyDB database there yet"),
-    (("info", "postgresql+psycopg://me:secret@host/db"), "postgresql"),
+    (("info", "mysql+pymysql://me:secret@host/db"), "mysql"),
     (("info", "sqlite://me:secret@host/x.db"), "***"),
     (("jobs", "list", "-l", "x.db", "me:secret"), "unexpected"),
 ]
@@ -50,6 +50,14 @@ def test_usage(command: tuple[str, ...], says: str, run: Run) -> None:
     text = one_line(result)
     assert says in text
     assert "secret@" not in text
+
+
+def test_a_server_that_does_not_answer(run: Run) -> None:
+    result = run("info", "postgresql+psycopg://me:secret@127.0.0.1:1/db?connect_timeout=5")
+    assert result.exit_code == 1
+    text = one_line(result)
+    assert "127.0.0.1" in text
+    assert "secret" not in text
 
 
 @pytest.mark.parametrize(

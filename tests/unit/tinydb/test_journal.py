@@ -266,5 +266,5 @@ def test_a_newer_journal(killed: tuple[Path, bytes], path: Path) -> None:
     first, _, rest = whole.partition(b"\n")
     text = first[journal._REST :].replace(b'"journal":1', b'"journal":2')
     beside.write_bytes(journal._summed(text, 0) + b"\n" + rest)
-    with pytest.raises(DriverError, match="line 1 is"):
+    with pytest.raises(DriverError, match="newer storebridge: upgrade"):
         open_at(path)
