@@ -27,10 +27,6 @@ _SPEC = to_json(
     {"engine": {"type": "docker", "params": {"image": "ubuntu", "cmd": ["x" * 40] * 8}}}
 )
 _JOBS = [f"j-{random.Random(number).randbytes(16).hex()}" for number in range(4000)]
-_TARGETS = {
-    "sqlite": {"create": 1.4, "set_state": 1.4, "durable": 1.25, "get": 1.6, "find": 1.5},
-    "lmdb": {"create": 1.6, "set_state": 1.6, "durable": 1.25, "get": 2.0, "find": 1.5},
-}
 
 
 class _ByHand(Protocol):
@@ -48,7 +44,7 @@ class Pair:
 
     def __init__(self, backend: str, folder: Path, durability: str) -> None:
         folder.mkdir()
-        self.targets = _TARGETS[backend]
+        self.backend = backend
         location = f"{backend}://{folder / 'ours'}?durability={durability}"
         self.ours: ExecutionStore = open_execution_store(location)
         self.hand: _ByHand
@@ -120,7 +116,7 @@ def test_create(benchmark: BenchmarkFixture, pair: Pair) -> None:
         theirs=lambda: pair.create_by_hand(RECORDS // 2),
         operations=RECORDS // 2,
         rounds=5,
-        target=pair.targets["create"],
+        target=f"{pair.backend}.create",
     )
 
 
@@ -154,7 +150,7 @@ def test_set_state(benchmark: BenchmarkFixture, pair: Pair) -> None:
         theirs=by_hand,
         operations=RECORDS,
         rounds=len(_PATH) - 1,
-        target=pair.targets["set_state"],
+        target=f"{pair.backend}.set_state",
         prepare=next_step,
     )
 
@@ -185,7 +181,7 @@ def test_durable_set_state(benchmark: BenchmarkFixture, durable: Pair) -> None:
         theirs=by_hand,
         operations=100,
         rounds=21,
-        target=durable.targets["durable"],
+        target=f"{durable.backend}.durable",
         prepare=next_part,
     )
 
@@ -210,7 +206,7 @@ def test_get(benchmark: BenchmarkFixture, pair: Pair) -> None:
         theirs=by_hand,
         operations=RECORDS,
         rounds=7,
-        target=pair.targets["get"],
+        target=f"{pair.backend}.get",
     )
 
 
@@ -223,5 +219,5 @@ def test_find(benchmark: BenchmarkFixture, pair: Pair) -> None:
         theirs=lambda: pair.hand.find("Created", 1000),
         operations=1000,
         rounds=31,
-        target=pair.targets["find"],
+        target=f"{pair.backend}.find",
     )

@@ -17,6 +17,7 @@ from time import perf_counter, process_time
 
 import pytest
 
+from benchmarks.targets import judge
 from storebridge import Execution, aio
 
 ROOT = Path(__file__).parents[1]
@@ -55,7 +56,7 @@ class Side:
 
 
 def against(
-    tmp_path: Path, ours: str, theirs: str, counts: tuple[int, int], target: float, *, slow: bool
+    tmp_path: Path, ours: str, theirs: str, counts: tuple[int, int], target: str, *, slow: bool
 ) -> None:
     """Alternate, and print how many times as many changes a second ours makes."""
     sides = [
@@ -66,30 +67,31 @@ def against(
         for side in sides:
             side.run()
     mine, other = (median(side.rates) for side in sides)
-    verdict = "reached" if mine / other >= target else "MISSED"
+    judge(target, mine / other)
     print(
-        f"\n{ours}: {mine:,.0f}/s, p99 {median(sides[0].p99s) * 1e3:.1f} ms; {theirs}:"
-        f" {other:,.0f}/s: {mine / other:.2f} times{', sync of 1 ms' if slow else ''},"
-        f" target {target} {verdict}"
+        f"{ours}: {mine:,.0f}/s, p99 {median(sides[0].p99s) * 1e3:.1f} ms; {theirs}:"
+        f" {other:,.0f}/s{', sync of 1 ms' if slow else ''}"
     )
 
 
 def test_beside_hand_written_that_commits_every_64(tmp_path: Path) -> None:
-    against(tmp_path, "together:sqlite", "by-hand:64", (4096, 4096), 0.75, slow=False)
+    against(tmp_path, "together:sqlite", "by-hand:64", (4096, 4096), "callers.64", slow=False)
 
 
 def test_beside_hand_written_that_commits_each(tmp_path: Path) -> None:
-    against(tmp_path, "together:sqlite", "by-hand:1", (4096, 512), 10, slow=True)
+    against(tmp_path, "together:sqlite", "by-hand:1", (4096, 512), "callers.1", slow=True)
 
 
 def test_beside_apscheduler(tmp_path: Path) -> None:
-    against(tmp_path, "together:sqlite", "apscheduler", (4096, 256), 50, slow=True)
+    against(
+        tmp_path, "together:sqlite", "apscheduler", (4096, 256), "callers.apscheduler", slow=True
+    )
 
 
 @pytest.mark.parametrize("backend", ["lmdb", "bolt"])
 def test_beside_itself_one_by_one(backend: str, tmp_path: Path) -> None:
     sides = (f"together:{backend}", f"one-by-one:{backend}")
-    against(tmp_path, *sides, (4096, 512), 10, slow=True)
+    against(tmp_path, *sides, (4096, 512), f"callers.{backend}", slow=True)
 
 
 def test_a_lone_caller(tmp_path: Path) -> None:
@@ -110,9 +112,7 @@ def test_a_lone_caller(tmp_path: Path) -> None:
                     )
                     ours.append(between - started)
                     theirs.append(perf_counter() - between)
-        more = (median(ours) - median(theirs)) * 1e6
-        verdict = "reached" if more <= 50 else "MISSED"
-        print(f"\na lone caller: {more:.0f} us over an executor, target 50 {verdict}")
+        judge("callers.lone", (median(ours) - median(theirs)) * 1e6)
 
     asyncio.run(work())
 
@@ -133,7 +133,6 @@ def test_idle(tmp_path: Path) -> None:
             await asyncio.sleep(10)
             share = (process_time() - used) / (perf_counter() - started)
             watcher.cancel()
-        verdict = "reached" if share < 0.005 else "MISSED"
-        print(f"\nidle: {share:.2%} of a core, target 0.5% {verdict}")
+        judge("callers.idle", share * 100)
 
     asyncio.run(work())

@@ -5,7 +5,6 @@ STOREBRIDGE_BENCH_FULL=1 a million."""
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import subprocess
 import sys
@@ -22,6 +21,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from storebridge_bolt.pybolt import DB
 
 from benchmarks.race import race
+from benchmarks.record import FULL
+from benchmarks.targets import judge
 from storebridge import (
     EXECUTION_STATES,
     Execution,
@@ -32,15 +33,13 @@ from storebridge import (
     to_json,
 )
 
-RECORDS = 1_000_000 if os.environ.get("STOREBRIDGE_BENCH_FULL") else 100_000
+RECORDS = 1_000_000 if FULL else 100_000
 BACKENDS = ("sqlite", "lmdb", "bolt")
 _BATCH = 10_000
 _SPEC = to_json(
     {"engine": {"type": "docker", "params": {"image": "ubuntu", "cmd": ["x" * 40] * 8}}}
 )
 _PAST = datetime(2026, 1, 1, tzinfo=UTC)
-_MOST_MEMORY = 40 << 20
-_MOST_OPENING = 0.020
 
 Alone = Callable[[Path], object]
 """What an expert does with the engine alone."""
@@ -156,7 +155,7 @@ def test_recount(benchmark: BenchmarkFixture, filled: Path) -> None:
             theirs=lambda: alone(filled, executions.database.driver),
             operations=RECORDS,
             rounds=7,
-            target=1.3,
+            target=f"{filled.name}.recount",
             than="the engine's own count",
         )
 
@@ -175,7 +174,7 @@ def test_deep_recount(benchmark: BenchmarkFixture, filled: Path) -> None:
             theirs=bare,
             operations=RECORDS,
             rounds=3,
-            target=4.0,
+            target=f"{filled.name}.recount.deep",
             than="a bare scan",
         )
 
@@ -198,7 +197,7 @@ def test_opening(benchmark: BenchmarkFixture, filled: Path) -> None:
     benchmark.pedantic(ours, setup=before, rounds=15, iterations=1)  # type: ignore[no-untyped-call]
     assert benchmark.stats is not None
     more = float(benchmark.stats.stats.median) - sorted(times)[len(times) // 2]
-    _tell(benchmark, f"{more * 1000:.1f} ms more than the engine alone", more <= _MOST_OPENING)
+    judge(f"{filled.name}.open", more * 1e3)
 
 
 @pytest.mark.parametrize("deep", [False, True], ids=["counting", "deep"])
@@ -211,7 +210,7 @@ def test_memory(benchmark: BenchmarkFixture, filled: Path, deep: bool) -> None:
         return int(done.stdout)
 
     taken = benchmark.pedantic(measure, rounds=1, iterations=1)  # type: ignore[no-untyped-call]
-    _tell(benchmark, f"{taken / 2**20:.1f} MB more", taken <= _MOST_MEMORY)
+    judge(f"{filled.name}.recount{'.deep' if deep else ''}.memory", taken / 2**20)
 
 
 _MEASURED = """
@@ -275,9 +274,3 @@ def test_a_writers_longest_wait(benchmark: BenchmarkFixture, backend: str, tmp_p
         f" writer waited {max(waits) * 1000:.0f} ms at the most, in {len(waits):,} changes"
         f"{'; ' + report.skipped if report.skipped else ''}"
     )
-
-
-def _tell(benchmark: BenchmarkFixture, found: str, reached: bool) -> None:
-    verdict = "reached" if reached else "MISSED"
-    benchmark.extra_info.update(found=found, verdict=verdict)
-    print(f"\n{benchmark.name}: {found} {verdict}")

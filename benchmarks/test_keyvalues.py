@@ -76,10 +76,6 @@ def sqlitedict(folder: Path) -> tuple[Any, Callable[[str], Any]]:
 
 
 PEERS = {"by hand": by_hand, "diskcache": diskcache, "sqlitedict": sqlitedict}
-TARGETS = {"by hand": 1.5, "diskcache": 1.0, "sqlitedict": 1.0}
-"""Of a get."""
-SET_TARGET = 1.25
-"""Of a set, which also keeps an event, counters and indexes; most of it is the disk's time."""
 
 
 @pytest.fixture
@@ -126,7 +122,7 @@ def test_get(benchmark: BenchmarkFixture, ours: KeyValueStore, theirs: Peer, nam
         theirs=lambda: get(theirs),
         operations=len(keys),
         rounds=31,
-        target=TARGETS[name],
+        target=f"kv.get.{name}",
         than=name,
     )
 
@@ -149,7 +145,7 @@ def test_set(benchmark: BenchmarkFixture, ours: KeyValueStore, theirs: Peer, nam
         theirs=lambda: fill(theirs),
         operations=SETS,
         rounds=101,
-        target=SET_TARGET,
+        target=f"kv.set.{name}",
         than=name,
         prepare=prepare,
     )

@@ -216,7 +216,7 @@ def test_set_state(pair: Pair, benchmark: BenchmarkFixture) -> None:
         theirs=theirs,
         operations=operations,
         rounds=15,
-        target=1.3,
+        target="postgresql.set_state",
         prepare=prepare,
     )
 
@@ -233,7 +233,14 @@ def test_create(pair: Pair, benchmark: BenchmarkFixture) -> None:
         for number in range(operations):
             pair.hand.create(_execution(number))
 
-    race(benchmark, ours=ours, theirs=theirs, operations=operations, rounds=10, target=1.6)
+    race(
+        benchmark,
+        ours=ours,
+        theirs=theirs,
+        operations=operations,
+        rounds=10,
+        target="postgresql.create",
+    )
 
 
 def test_get(pair: Pair, benchmark: BenchmarkFixture) -> None:
@@ -248,7 +255,14 @@ def test_get(pair: Pair, benchmark: BenchmarkFixture) -> None:
         for record_id in pair.hand_ids[:operations]:
             pair.hand.get(record_id)
 
-    race(benchmark, ours=ours, theirs=theirs, operations=operations, rounds=10, target=2.0)
+    race(
+        benchmark,
+        ours=ours,
+        theirs=theirs,
+        operations=operations,
+        rounds=10,
+        target="postgresql.get",
+    )
 
 
 def test_find(pair: Pair, benchmark: BenchmarkFixture) -> None:
@@ -263,4 +277,11 @@ def test_find(pair: Pair, benchmark: BenchmarkFixture) -> None:
         for _ in range(operations):
             assert len(pair.hand.find("Created", 100)) == 100
 
-    race(benchmark, ours=ours, theirs=theirs, operations=operations, rounds=10, target=2.5)
+    race(
+        benchmark,
+        ours=ours,
+        theirs=theirs,
+        operations=operations,
+        rounds=10,
+        target="postgresql.find",
+    )

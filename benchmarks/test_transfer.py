@@ -7,7 +7,6 @@ STOREBRIDGE_BENCH_FULL=1 moves a million entries.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import sqlite3
@@ -21,12 +20,12 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.race import race
+from benchmarks.record import FULL
+from benchmarks.targets import judge
 from storebridge import Execution, ExecutionStore, open_database, to_json
 
-FULL = bool(os.environ.get("STOREBRIDGE_BENCH_FULL"))
 EXECUTIONS = 25_000
 COMMIT = 10_000
-LEAST_PER_SECOND = 40_000
 _OFFSET = 2**63
 _SPEC = to_json(
     {"engine": {"type": "docker", "params": {"image": "ubuntu", "cmd": ["x" * 40] * 8}}}
@@ -116,13 +115,11 @@ def test_sqlite_to_lmdb(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
         theirs=lambda: by_hand(source, hand),
         operations=entries,
         rounds=5,
-        target=2.0,
+        target="migrate.ratio",
         prepare=prepare,
     )
     assert benchmark.stats is not None
-    rate = entries / float(benchmark.stats.stats.median)
-    verdict = "reached" if rate >= LEAST_PER_SECOND else "MISSED"
-    print(f"{benchmark.name}: {rate:,.0f} entries/s, target {LEAST_PER_SECOND:,} {verdict}")
+    judge("migrate.rate", entries / float(benchmark.stats.stats.median))
 
 
 @pytest.mark.parametrize("backend", ["lmdb", "bolt", "sqlite"])
@@ -144,7 +141,7 @@ def test_memory(backend: str, tmp_path: Path) -> None:
             f"\nsqlite to {backend}, {entries:,} entries: {entries / seconds:,.0f} entries/s,"
             f" {peak:.0f} MB at most"
         )
-    print(f"sqlite to {backend}: {peaks[1] / peaks[0]:.2f} times the memory for ten times as much")
+    judge(f"migrate.memory.{backend}", peaks[1] / peaks[0])
 
 
 # What LMDB maps of its file counts as memory of the process, and is none: so not the peak that the

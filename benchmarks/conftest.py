@@ -1,0 +1,29 @@
+"""The end of a run: what was measured is written down, and every target is listed."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks import machine, record, targets
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if session.testscollected and not session.config.option.collectonly:
+        record.RUN.machine = machine.facts()
+        record.RUN.targets = targets.outcomes(full=record.FULL)
+        record.write(record.RUN, record.LATEST)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    outcomes = record.RUN.targets
+    if not outcomes:
+        return
+    terminalreporter.section("targets")
+    for outcome in outcomes:
+        found = "" if outcome.value is None else f"{outcome.value:,.2f} {outcome.unit}, "
+        terminalreporter.line(f"{outcome.verdict:12} {outcome.what}: {found}{outcome.asked}")
+    missed = sum(outcome.verdict == "MISSED" for outcome in outcomes)
+    reached = sum(outcome.verdict == "reached" for outcome in outcomes)
+    terminalreporter.line(
+        f"{reached} reached, {missed} MISSED, {len(outcomes) - reached - missed} not measured"
+    )
