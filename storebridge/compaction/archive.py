@@ -8,7 +8,7 @@ import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import msgspec
 from msgspec import Raw
@@ -52,26 +52,41 @@ class Archiver:
     def __init__(self, path: str | Path) -> None:
         """ConfigurationError when it is first used, if the file is something else."""
         self._path = Path(path)
-        self._known = (0, 0)
-        """The file (its inode), and up to where it was found whole."""
+        self._last: _Last | None = None
 
     def __call__(self, removals: Sequence[Removal]) -> None:
         lines = [encoder.encode(Archived(r.store, r.id, Raw(r.body), r.history)) for r in removals]
         member = _member(b"".join(line + b"\n" for line in lines))
-        is_new = not self._path.exists()
         with open(self._path, "ab+", opener=_opener) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            number, known = os.fstat(file.fileno()).st_ino, 0
-            if number == self._known[0]:
-                known = self._known[1]
-            end = _end(file, self._path, known)
+            last = self._last if self._last is not None and self._last.is_in(file) else None
+            end = _end(file, self._path, 0 if last is None else last.begin)
             file.truncate(end)  # what a process that was killed wrote half
             file.write(member)
             file.flush()
             os.fsync(file.fileno())
-            self._known = number, end + len(member)
-        if is_new:
+            self._last = _Last(end, member[:_HEAD_SIZE], member[-_TAIL.size :])
+        if last is None:
+            # Perhaps new, and whoever made it was killed before its name was on disk.
             _sync_folder(self._path.parent)
+
+
+class _Last(NamedTuple):
+    """The member that was written last: where it is still there, nothing before it need be looked
+    at. The file may have been cut short, or moved away and begun anew."""
+
+    begin: int
+    head: bytes
+    tail: bytes
+
+    def is_in(self, file: BinaryIO) -> bool:
+        """Whether the member is in this file."""
+        size = _size(self.head)
+        assert size is not None
+        file.seek(self.begin)
+        head = file.read(_HEAD_SIZE)
+        file.seek(self.begin + size - _TAIL.size)
+        return (head, file.read(_TAIL.size)) == (self.head, self.tail)
 
 
 def read_archive(path: str | Path) -> Iterator[Archived]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
-from itertools import groupby
-from operator import attrgetter
+from itertools import groupby, islice
 from typing import NamedTuple
 
 import msgspec
@@ -71,18 +70,40 @@ def records(
         return
     ranges = [Range(by="state", prefix=(s,)) for s in states] or [Range(by="created")]
     cutoff = None if rule.keep is None else microseconds(now - rule.keep)
-    surplus = 0
-    if rule.count is not None:
-        surplus = database.read(_count, layout.record.name, ranges) - rule.count
-    if surplus <= 0:
+    beyond = None if rule.count is None else _beyond(database, layout, ranges, rule.count)
+    if beyond is None:
         # Nothing has been changed before it was made.
         ranges = [part._replace(upper=cutoff) for part in ranges]
     streams = [_records(database, layout, part) for part in ranges]
-    for rank, found in enumerate(heapq.merge(*streams, key=attrgetter("created"))):
-        if rank >= surplus and (cutoff is None or found.created >= cutoff):
+    for found in heapq.merge(*streams, key=_place):
+        is_surplus = beyond is not None and _place(found) <= beyond
+        if not is_surplus and (cutoff is None or found.created >= cutoff):
             return
-        if rank < surplus or (cutoff is not None and found.modified < cutoff):
+        if is_surplus or (cutoff is not None and found.modified < cutoff):
             yield found
+
+
+def _place(found: Found) -> tuple[int, str]:
+    """Where a record stands among those made before and after it."""
+    return found.created, found.record_id
+
+
+def _beyond(
+    database: Reading, layout: StoreLayout, ranges: Sequence[Range], count: int
+) -> tuple[int, str] | None:
+    """The place of the last record that is not among the last so many; None if all are.
+
+    Counted from the end: what another process removes meanwhile, from the beginning, would
+    otherwise be removed a second time, from among those that stay.
+    """
+    if database.read(_count, layout.record.name, ranges) <= count:
+        return None
+    streams = [
+        (found for found in _records(database, layout, part) if found.problem is None)
+        for part in (part._replace(reverse=True) for part in ranges)
+    ]
+    places = map(_place, heapq.merge(*streams, key=_place, reverse=True))
+    return next(islice(places, count, None), None)
 
 
 def _count(transaction: Transaction, table: str, ranges: Iterable[Range]) -> int:

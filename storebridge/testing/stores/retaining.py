@@ -147,6 +147,24 @@ class RetentionTests(StoreTests):
         assert (ids(executions.each()), jobs.count()) == (["live"], 4)
         assert_deeply_sound(database)
 
+    def test_by_count_at_once(self, aging: Aging) -> None:
+        """Two that remove by count at the same time leave as many as one of them does."""
+        database = aging.database
+        executions = ExecutionStore(database)
+        with database.transaction():
+            for number in range(700):
+                executions.create(Execution(id=f"{number:03}", job_id="j", state="Failed"))
+        rule, others = Retention(count=100), [1]
+
+        def meanwhile(removals: object) -> None:
+            if others:
+                others.pop()
+                database.compact(rule, reclaim=False)
+
+        database.on_compact(archive=meanwhile)
+        database.compact(rule, reclaim=False)
+        assert ids(executions.each()) == [f"{number}" for number in range(600, 700)]
+
     def test_everything_of_a_job_goes(self, aging: Aging) -> None:
         """With a record its labels, versions and events go, and its name is free again; watchers
         are told that it went.

@@ -107,6 +107,44 @@ def test_one_archiver_goes_on(tmp_path: Path) -> None:
     assert (names(path), len(names(tmp_path / "gone.1.gz"))) == (["after"], 6)
 
 
+def test_rotated_in_place(tmp_path: Path) -> None:
+    """Also where the file keeps its number: emptied by a rotation that has copied it, or begun
+    anew by another who was given the number of the one that is gone."""
+    path = tmp_path / "gone.gz"
+    mine, other = Archiver(path), Archiver(path)
+    for size in (10, 500):
+        mine([removal("first", size)])
+        os.truncate(path, 0)
+        mine([removal("second", size)])
+        assert names(path) == ["second"]
+        os.truncate(path, 0)
+        for number in range(9):
+            other([removal(f"o{number}")])
+        mine([removal("third", size)])
+        assert names(path) == [*(f"o{number}" for number in range(9)), "third"]
+        os.truncate(path, 0)
+
+
+def test_the_name_is_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What returns is on disk, the file's name, too: also of a file whose maker was killed before
+    he could see to that."""
+    synced: list[bool] = []
+    sync = os.fsync
+
+    def fsync(fd: int) -> None:
+        sync(fd)
+        synced.append(stat.S_ISDIR(os.fstat(fd).st_mode))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    (tmp_path / "begun").touch()
+    for name in ("new", "begun"):
+        archiver = Archiver(tmp_path / name)
+        for expected in ([False, True], [False]):
+            archiver([removal("j")])
+            assert synced == expected
+            synced.clear()
+
+
 @pytest.mark.parametrize(
     "content",
     # Without the time, which would name the test otherwise in each worker.
