@@ -344,8 +344,9 @@ class KeyValueStore(MutableMapping[Key, Any]):
 
         It is free again when its holder gives it back or its process ends, also if it is killed.
         Where others cannot see that, because they are on another machine, it is free when `lease`
-        (seconds) has run out. `owner`: the process that is to hold it, this one if not said, on the
-        node that is called as the machine is. `timeout`: seconds to wait for it, the database's
+        (seconds) has run out. `owner`: the process that is to hold it, if not said this one on this
+        machine; containers that use the name of theirs are to say it (`this_process("web")`), as
+        they cannot see each other's processes. `timeout`: seconds to wait for it, the database's
         `lock_timeout` if not said; then StoreLockedError.
         """
         return Lock(self._locks, key, self._id(key), owner, lease, timeout)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import random
 import time
 from collections.abc import Iterator
 from datetime import datetime
-from threading import get_ident
+from threading import RLock, get_ident
 from types import TracebackType
 from typing import Any, Self
 
@@ -26,7 +25,7 @@ from storebridge.errors import (
 from storebridge.keyspace import Key, key_of
 from storebridge.leases import LeasedStore, lease_end, standing_of
 from storebridge.machine import StateMachine
-from storebridge.owner import Owner, this_process
+from storebridge.owner import Owner, this_process, unnamed_node
 from storebridge.record import Record
 from storebridge.spec import RecordSpec
 from storebridge.times import Seconds, duration
@@ -37,9 +36,34 @@ FREE, HELD = "Free", "Held"
 LOCK_STATES = StateMachine({FREE: (HELD,), HELD: (HELD, FREE)})
 _SHORTEST_SLEEP, _LONGEST_SLEEP = 0.002, 0.02
 
-_held: dict[tuple[int, str, str], tuple[int, int]] = {}
-"""The locks that threads of this process took, with thread and token: one that took a lock would
-wait for itself in vain."""
+Place = tuple[int, str, str]
+"""Where a lock is: database, store, id."""
+
+
+class _Claim:
+    """That a thread of this process has taken a lock, or is about to."""
+
+    __slots__ = ("left", "thread", "token")
+
+    def __init__(self, token: int) -> None:
+        self.thread = get_ident()
+        self.token = token
+        self.left = False
+        """Whether it could not be given back: then it is for who wants it next in this process."""
+
+
+_claims: dict[Place, _Claim] = {}
+_mutex = RLock()
+"""For the claims: those that are given up are told from those that were made since."""
+
+
+def _forget_all() -> None:
+    global _mutex
+    _mutex = RLock()
+    _claims.clear()
+
+
+os.register_at_fork(after_in_child=_forget_all)
 
 
 class LockRecord(Record, kw_only=True, tag=1):
@@ -105,19 +129,19 @@ class Lock:
         timeout: float | None,
     ) -> None:
         self.key = key
-        self.owner = this_process(os.uname().nodename) if owner is None else owner
+        self.owner = this_process(unnamed_node()) if owner is None else owner
         self.lease = None if lease is None else duration("lease", lease)
         self._timeout = _checked(timeout, locks.database.location.options.lock_timeout)
         self._locks = locks
         self._id = lock_id
-        self._token: int | None = None
-        self._place = (id(locks.database), locks.spec.name, lock_id)
+        self._claim: _Claim | None = None
+        self._place: Place = (id(locks.database), locks.spec.name, lock_id)
 
     @property
     def token(self) -> int | None:
         """Greater than those of all who held the lock before: let a device refuse lesser ones than
         it has seen, and one who lost the lock without noticing cannot disturb. None: not taken."""
-        return self._token
+        return None if self._claim is None else self._claim.token
 
     @property
     def held(self) -> bool:
@@ -125,7 +149,7 @@ class Lock:
 
         One whose lease has run out holds it until somebody else has taken it.
         """
-        return self._token is not None and self._is_mine(self._locks.look(self._id))
+        return self._claim is not None and self._is_mine(self._locks.look(self._id))
 
     def acquire(self, timeout: float | None = None) -> int:
         """Wait for the lock and take it; returns the token. `timeout` in seconds, 0 to ask once.
@@ -138,7 +162,9 @@ class Lock:
                 f"{self._name}: cannot be taken in a transaction, at whose end others would see it"
             )
         wait = self._timeout if timeout is None else _checked(timeout, 0)
-        if self.held:
+        if self._claim is not None and self._claim.left:
+            self._claim = None  # but still among those of the process, which may have it again
+        elif self.held:
             raise self._taken_twice()
         self._forget()
         deadline = time.monotonic() + wait
@@ -151,17 +177,28 @@ class Lock:
         except BaseException:
             self._give_up()
             raise
-        assert self._token is not None
-        return self._token
+        assert self._claim is not None
+        return self._claim.token
 
     def _give_up(self) -> None:
         """Give it back after an exception out of a signal handler, which can strike when it is
         taken and nobody knows yet; in the middle of a transaction, as soon as that is undone."""
         self._loose = self._locks.database.in_transaction
-        if self._token is not None and not self._loose:
-            with contextlib.suppress(StorebridgeError):
-                self.release()
-            self._forget()
+        if self._claim is None or self._loose:
+            return
+        try:
+            self.release()
+        except ConflictError:
+            pass  # it was not taken after all, or is lost
+        except StorebridgeError as error:
+            self._leave()
+            logger.warning("%s: could not be given back: %s", self._name, error)
+
+    def _leave(self) -> None:
+        """Nobody knows any more that it is held: let the next one of this process have it."""
+        self._loose = False
+        if self._claim is not None:
+            self._claim.left = True
 
     def _try(self) -> StoreLockedError | None:
         """Take it if it can be had; else say why not."""
@@ -183,11 +220,15 @@ class Lock:
     def _refusal(self, found: LockRecord | None) -> StoreLockedError | None:
         if found is None or found.owner is None:
             return None
-        if found.owner == self.owner and _held.get(self._place) == (get_ident(), found.token):
-            raise StoreLockedError(
-                f"{self._name}: this thread holds it already, and would wait for itself",
-                os.getpid(),
-            )
+        claim = _claims.get(self._place)
+        if claim is not None and (found.owner, found.token) == (self.owner, claim.token):
+            if claim.left:
+                return None
+            if claim.thread == get_ident():
+                raise StoreLockedError(
+                    f"{self._name}: this thread holds it already, and would wait for itself",
+                    os.getpid(),
+                )
         standing = standing_of(found, self.owner.node_id, self._locks.database.clock())
         if standing.kind in ("free", "gone"):
             return None
@@ -197,8 +238,9 @@ class Lock:
         return StoreLockedError(f"{self._name}: would wait for itself: it has it", os.getpid())
 
     def _take(self, found: LockRecord | None) -> None:
-        self._token = token = 1 if found is None else found.revision + 1
-        _held[self._place] = (get_ident(), token)
+        token = 1 if found is None else found.revision + 1
+        with _mutex:
+            self._claim = _claims[self._place] = _Claim(token)
         clock = self._locks.database.clock
         holder: dict[str, Any] = {
             "owner": self.owner,
@@ -224,7 +266,11 @@ class Lock:
             self._locks.heartbeat(self._id, self.owner, given)
 
     def release(self) -> None:
-        """Give it back. ConflictError if this does not hold it, or not any more."""
+        """Give it back. ConflictError if this does not hold it, or not any more.
+
+        If it cannot be stored, such as on a full disk, that is the error, and the lock is still
+        held: repeat it. After a `with` block whoever wants it next in this process has it.
+        """
         with self._locks.database.transaction():
             found = self._check_mine()
             self._locks.free(self._id, Expect(revision=found.revision))
@@ -234,31 +280,36 @@ class Lock:
         found = self._locks.look(self._id)
         if found is not None and self._is_mine(found):
             return found
-        if self._token is None:
+        if self._claim is None:
             raise ConflictError(f"{self._name}: is not held by this", found)
         by = found.owner if found is not None and found.owner is not None else "nobody"
         self._forget()
         raise ConflictError(f"{self._name}: was lost, and is held by {by} now", found)
 
     def _is_mine(self, found: LockRecord | None) -> bool:
-        return found is not None and (found.owner, found.token) == (self.owner, self._token)
+        # Of two threads of a process one may have failed to take it, and the other has its token.
+        claim = self._claim
+        if found is None or claim is None or _claims.get(self._place) is not claim:
+            return False
+        return (found.owner, found.token) == (self.owner, claim.token)
 
     def _forget(self) -> None:
-        if self._token is not None and _held.get(self._place, (0, 0))[1] == self._token:
-            del _held[self._place]
-        self._token = None
+        with _mutex:
+            if self._claim is not None and _claims.get(self._place) is self._claim:
+                del _claims[self._place]
+        self._claim = None
 
     @property
     def _name(self) -> str:
         return f"{self._locks.spec.name} {self.key!r}"
 
     def __enter__(self) -> Self:
-        before = self._token
+        before = self._claim
         self._loose = True
         try:
             self.acquire()
         except BaseException:
-            if self._token != before:
+            if self._claim is not before:
                 self._give_up()
             raise
         return self
@@ -275,6 +326,9 @@ class Lock:
             if error is None:
                 raise
             logger.warning("%s", lost)
+        except StorebridgeError:
+            self._leave()
+            raise
         except BaseException:
             self._give_up()
             raise

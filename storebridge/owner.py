@@ -53,6 +53,14 @@ def this_process(node_id: str | None = None) -> Owner:
 
 
 @lru_cache(maxsize=1)
+def unnamed_node() -> str:
+    """A node id for this machine where nobody has given it one: its name and, as machines made of
+    one image have one name, a digest of its own identifier, where it has one."""
+    name, machine = os.uname().nodename, _machine_of(boot_id())
+    return f"{name}@{machine}" if machine else name
+
+
+@lru_cache(maxsize=1)
 def boot_id() -> str:
     """The identifier of the running boot, and behind an `@` a digest of the machine's own, where it
     has one: two containers, or an image that was copied, may not."""
