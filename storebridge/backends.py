@@ -154,11 +154,12 @@ def _is_sqlite(path: Path, head: bytes) -> bool:
 
 def _is_lmdb(path: Path, head: bytes) -> bool:
     data = path / "data.mdb"
-    return path.is_dir() and data.is_file() and _magic(_head(data)) == 0xBEEFC0DE
+    # After the header of a page, which begins with its number: as long as the writer's addresses.
+    return path.is_dir() and data.is_file() and 0xBEEFC0DE in _numbers(_head(data), (12, 16))
 
 
 def _is_bolt(path: Path, head: bytes) -> bool:
-    return _magic(head) == 0xED0CDAED
+    return 0xED0CDAED in _numbers(head, (16,))
 
 
 def _is_tinydb(head: bytes) -> bool:
@@ -168,9 +169,9 @@ def _is_tinydb(head: bytes) -> bool:
     return text.startswith(b"{") and text[1:].lstrip()[:1] in (b'"', b"}")
 
 
-def _magic(head: bytes) -> int:
-    # LMDB and bolt, its descendant, have a 16-byte page header before the meta's magic number.
-    return int(struct.unpack_from("=I", head, 16)[0]) if len(head) >= 20 else 0
+def _numbers(head: bytes, offsets: tuple[int, ...]) -> list[int]:
+    """The numbers of 32 bits that stand there; none in a file that is too short."""
+    return [struct.unpack_from("=I", head, at)[0] for at in offsets if len(head) >= at + 4]
 
 
 _BY_MAGIC = {"sqlite": _is_sqlite, "lmdb": _is_lmdb, "bolt": _is_bolt}

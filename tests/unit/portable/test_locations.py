@@ -191,6 +191,19 @@ def test_recognition(existing: dict[str, Path], name: str, monkeypatch: pytest.M
         parse_location(str(existing[name]))
 
 
+def test_lmdb_of_the_other_word_size(tmp_path: Path) -> None:
+    """What a machine of 32 bits made is recognised on one of 64, and the other way round, so that
+    the error can say why it cannot be read.
+    """
+    folder = tmp_path / "jobs"
+    folder.mkdir()
+    header = 8 + {8: 4, 4: 8}[struct.calcsize("P")]
+    (folder / "data.mdb").write_bytes(struct.pack(f"={header}xI", 0xBEEFC0DE).ljust(4096, b"\0"))
+    assert finding.name_of_existing(folder) == "lmdb"
+    with pytest.raises(ForeignFileError, match=r"as this \d\d-bit machine writes them"):
+        open_database(str(folder))
+
+
 def test_contradictions(existing: dict[str, Path], tmp_path: Path) -> None:
     """A type that contradicts the scheme or the existing file is an error that names it."""
     with pytest.raises(ConfigurationError, match=r"MY_TYPE is 'lmdb'.*existing file.*'sqlite'"):
