@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 WORKERS ?= 2
 
-.PHONY: demo test lint types unit attack bench bench-full oracle clean
+.PHONY: demo test lint types unit attack budgets bench bench-full oracle clean
 
 demo: $(READY)  ## run the main job: a node service, killed halfway and started again
 	$(BIN)/storebridge demo $(DEMO)
@@ -29,6 +29,9 @@ unit: $(READY)
 
 attack: $(READY)  ## long crash, kill, damage and endurance tests
 	STOREBRIDGE_ATTACK=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal -m attack --timeout 1200 $(PYTEST)
+
+budgets: $(READY)  ## what each operation costs, against what it may; UPDATE=1 accepts it
+	$(BIN)/python -m tests.budgets $(if $(UPDATE),--update)
 
 bench: $(READY)  ## measure beside hand-written code and peers, alternating, as ratios
 	$(BIN)/pytest benchmarks --benchmark-disable-gc --benchmark-columns=median,iqr,rounds -q -s $(PYTEST)
