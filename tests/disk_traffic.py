@@ -25,7 +25,10 @@ _COPIES = ("sendfile", "sendfile64", "copy_file_range", "splice")
 _SYNCS = ("fsync", "fdatasync", "sync_file_range", "arm_sync_file_range")
 _GLOBAL_SYNCS = ("msync", "sync", "syncfs")
 _OPENS = ("open", "openat", "openat2", "creat")
-_TRACED = (*_WRITES, *_COPIES, *_SYNCS, *_GLOBAL_SYNCS, *_OPENS)
+_SEEKS = ("lseek", "_llseek")
+_POSITIONED = ("pwrite64", "pwritev")
+_TRACED = (*_WRITES, *_COPIES, *_SYNCS, *_GLOBAL_SYNCS, *_OPENS, *_SEEKS)
+BLOCK = 4096
 _NO_FILE = -1
 _MARK = "mark "
 
@@ -34,6 +37,7 @@ _RESUMED = re.compile(r"(\d+) +<\.\.\. (\w+) resumed>(.*)")
 _UNFINISHED = " <unfinished ...>"
 _RESULT = re.compile(r"\) += (-?\d+)")
 _FILE = re.compile(r"(?:^|, )(\d+)<(/[^>]*)>")
+_OFFSET = re.compile(r", (\d+)\) += \d+$")
 _MARKED = re.compile(rf'{_NO_FILE}, "{_MARK}([^"]*)"')
 
 
@@ -41,10 +45,12 @@ class Traffic(NamedTuple):
     """What was handed to the disk."""
 
     bytes: int = 0
+    """As the program wrote them."""
     syncs: int = 0
-
-    def plus(self, other: Traffic) -> Traffic:
-        return Traffic(self.bytes + other.bytes, self.syncs + other.syncs)
+    """Calls that wait for the disk."""
+    blocks: int = 0
+    """Of `BLOCK` bytes, which is what the disk is given: those that were written to since the file
+    was last synced, each once. What the file system writes for itself comes on top."""
 
 
 def mark(section: str) -> None:
@@ -82,32 +88,77 @@ def sections(lines: Iterable[str], under: Path) -> dict[str, Traffic]:
     """The traffic by section, from the lines of a log of strace."""
     found: dict[str, Traffic] = {}
     section = ""
-    synced: set[str] = set()  # descriptors whose every write waits for the disk
+    observer = _Observer(under)
     for name, arguments, result in _calls(lines):
         marked = _MARKED.match(arguments)
         if marked is not None:
+            found[section] = observer.take(found.get(section, Traffic()))
             section = marked[1]
-            found.setdefault(section, Traffic())
-        elif result >= 0 and name in _OPENS:
-            (synced.add if "SYNC" in arguments else synced.discard)(str(result))
-        elif result >= 0 and section:
-            traffic = _traffic(name, arguments, result, under, synced)
-            found[section] = found[section].plus(traffic)
+        elif result >= 0:
+            observer.see(name, arguments, result)
+    found[section] = observer.take(found.get(section, Traffic()))
     found.pop("", None)
     return found
 
 
-def _traffic(name: str, arguments: str, result: int, under: Path, synced: set[str]) -> Traffic:
-    if name in _GLOBAL_SYNCS:
-        return Traffic(syncs=1)
-    files = _FILE.findall(arguments)
-    # `sendfile` and `writev` name the file that is written first, the other copies last.
-    descriptor, path = files[0 if name not in _COPIES[2:] else -1] if files else ("", "")
-    if not path.startswith(f"{under}{os.sep}") and path != str(under):
-        return Traffic()
-    if name in _SYNCS:
-        return Traffic(syncs=1)
-    return Traffic(result, int(descriptor in synced))
+class _Observer:
+    """What has been written since it was last taken."""
+
+    def __init__(self, under: Path) -> None:
+        self._under = str(under)
+        self._bytes = self._syncs = self._blocks = 0
+        self._dirty: dict[str, set[int]] = {}
+        self._positions: dict[str, int] = {}
+        self._waiting: set[str] = set()  # descriptors whose every write waits for the disk
+
+    def take(self, before: Traffic) -> Traffic:
+        """Add it to what was there before. What was not synced is written some time later."""
+        for path in list(self._dirty):
+            self._flush(path)
+        sums = (before.bytes + self._bytes, before.syncs + self._syncs, before.blocks)
+        found = Traffic(*sums[:2], sums[2] + self._blocks)
+        self._bytes = self._syncs = self._blocks = 0
+        return found
+
+    def see(self, name: str, arguments: str, result: int) -> None:
+        """A call that succeeded."""
+        files = _FILE.findall(arguments)
+        # `sendfile` and `writev` name the file that is written first, the other copies last.
+        descriptor, path = files[0 if name not in _COPIES[2:] else -1] if files else ("", "")
+        if name in _OPENS:
+            self._positions[str(result)] = 0
+            (self._waiting.add if "SYNC" in arguments else self._waiting.discard)(str(result))
+        elif name in _SEEKS:
+            self._positions[descriptor] = result
+        elif name in _GLOBAL_SYNCS:
+            self._sync(*self._dirty)
+        elif not f"{path}{os.sep}".startswith(f"{self._under}{os.sep}"):
+            return
+        elif name in _SYNCS:
+            self._sync(path)
+        else:
+            self._write(name, arguments, result, descriptor, path)
+
+    def _write(self, name: str, arguments: str, length: int, descriptor: str, path: str) -> None:
+        offset = _OFFSET.search(arguments)
+        if name in _POSITIONED and offset is not None:
+            start = int(offset[1])
+        else:
+            start = self._positions.get(descriptor, 0)
+            self._positions[descriptor] = start + length
+        self._bytes += length
+        blocks = range(start // BLOCK, (start + length + BLOCK - 1) // BLOCK)
+        self._dirty.setdefault(path, set()).update(blocks)
+        if descriptor in self._waiting:
+            self._sync(path)
+
+    def _sync(self, *paths: str) -> None:
+        self._syncs += 1
+        for path in paths:
+            self._flush(path)
+
+    def _flush(self, path: str) -> None:
+        self._blocks += len(self._dirty.pop(path, ()))
 
 
 def _calls(lines: Iterable[str]) -> Iterator[tuple[str, str, int]]:

@@ -41,7 +41,7 @@ def costs_of(backend: str) -> Costs:
         if INSTALLED and backend != "memory":
             traffic = traffic_of([*program, "mark"], Path(folder), cwd=ROOT, env=environment)
             for name, found in traffic.items():
-                costs[name] |= _of_one(found._asdict())
+                costs[name] |= _of_one({"bytes": found.bytes, "syncs": found.syncs})
     return costs
 
 

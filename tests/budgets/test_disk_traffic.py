@@ -32,6 +32,7 @@ print("to nowhere", flush=True)
 mark("waiting")
 fd = os.open(f"{folder}/waiting", os.O_WRONLY | os.O_CREAT | os.O_DSYNC)
 os.write(fd, bytes(100))
+os.pwrite(fd, bytes(200), 4000)
 os.close(fd)
 fd = os.open(f"{folder}/not waiting", os.O_WRONLY | os.O_CREAT)
 os.write(fd, bytes(100))
@@ -51,6 +52,13 @@ with open(f"{folder}/file", "r+b") as file, mmap.mmap(file.fileno(), 0) as view:
 mark("folder")
 fd = os.open(folder, os.O_RDONLY)
 os.fsync(fd)
+mark("again")
+with open(f"{folder}/file", "r+b", buffering=0) as file:
+    file.write(bytes(10))
+    file.write(bytes(20))
+    file.seek(5000)
+    file.write(bytes(30))
+    os.fsync(file.fileno())
 mark("")
 write(f"{folder}/uncounted")
 """
@@ -58,18 +66,19 @@ write(f"{folder}/uncounted")
 
 @pytest.mark.skipif(not INSTALLED, reason="strace is not installed")
 def test_what_a_program_writes(tmp_path: Path) -> None:
-    """Bytes and syncs of each marked section to the files of the folder, by whatever call, and
-    nothing else."""
+    """Bytes, syncs and blocks of each marked section to the files of the folder, by whatever call,
+    and nothing else."""
     (tmp_path / "db").mkdir()
     command = [sys.executable, "-c", PROGRAM, str(tmp_path / "db"), str(tmp_path)]
     assert traffic_of(command, tmp_path / "db", cwd=ROOT) == {
-        "files": Traffic(5030, 2),
-        "elsewhere": Traffic(0, 0),
-        "waiting": Traffic(200, 1),
-        "threads": Traffic(20120, 8),
-        "copies": Traffic(500, 0),
-        "mapped": Traffic(0, 1),
-        "folder": Traffic(0, 1),
+        "files": Traffic(5030, 2, 2),
+        "elsewhere": Traffic(0, 0, 0),
+        "waiting": Traffic(400, 2, 4),
+        "threads": Traffic(20120, 8, 8),
+        "copies": Traffic(500, 0, 1),
+        "mapped": Traffic(0, 1, 0),
+        "folder": Traffic(0, 1, 0),
+        "again": Traffic(60, 1, 2),
     }
 
 
@@ -94,4 +103,4 @@ def test_calls_that_were_interrupted() -> None:
 9 write(3</d/a>, "y"..., 4096 <unfinished ...>
 9 +++ killed by SIGKILL +++
 """
-    assert sections(log.splitlines(), Path("/d")) == {"both": Traffic(4096, 1)}
+    assert sections(log.splitlines(), Path("/d")) == {"both": Traffic(4096, 1, 1)}
