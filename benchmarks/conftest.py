@@ -1,10 +1,11 @@
-"""The end of a run: what was measured is written down, and every target is listed."""
+"""The end of a run: what was measured is written down and drawn; every target is listed, and who is
+ahead of us."""
 
 from __future__ import annotations
 
 import pytest
 
-from benchmarks import machine, record, targets
+from benchmarks import findings, machine, record, report, targets
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -12,6 +13,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         record.RUN.machine = machine.facts()
         record.RUN.targets = targets.outcomes(full=record.FULL)
         record.write(record.RUN, record.LATEST)
+        report.write(record.RUN)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -27,3 +29,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.line(
         f"{reached} reached, {missed} MISSED, {len(outcomes) - reached - missed} not measured"
     )
+    terminalreporter.section("who keeps the same promise and is ahead of us")
+    for each in findings.ahead(record.RUN):
+        terminalreporter.line(str(each))
+    terminalreporter.line(f"drawn into {report.REPORT}")

@@ -14,6 +14,7 @@ from types import ModuleType
 import pytest
 
 import storebridge
+from benchmarks import readme
 from storebridge import configuration
 from storebridge.driver import backend, contract
 
@@ -88,6 +89,15 @@ def test_the_toy_is_what_is_told() -> None:
     names = [path.relative_to(TOY) for path in committed() if path.is_relative_to(TOY)]
     there = {str(name): (TOY / name).read_text() for name in names}
     assert shown == {name: text for name, text in there.items() if text}
+
+
+def test_figures_are_those_of_the_newest_record() -> None:
+    """What the README and its pictures say of speed is what the newest record there is yields, and
+    there is a place for it."""
+    text, newest = readme.README.read_text(encoding="utf-8"), readme.newest()
+    for path, content in (readme.drawn(newest, text) if newest else {}).items():
+        assert path.read_text(encoding="utf-8") == content, f"{path.name}: draw it again"
+    assert readme.rewritten(text, {"choosing": "", "speed": ""}) != text
 
 
 def test_relative_links_lead_somewhere() -> None:
