@@ -90,6 +90,12 @@ TARGETS = {
             ),
         }.items()
     },
+    **{
+        f"{backend}.growth": Target(
+            f"operations on {backend} that grow faster with the records than they may", 0, "of 8"
+        )
+        for backend in ("sqlite", "lmdb", "bolt", "tinydb", "memory")
+    },
     # --- moving data ---
     "migrate.ratio": Target(f"migrating SQLite to LMDB, {_HAND}", 2.0),
     "migrate.rate": Target(

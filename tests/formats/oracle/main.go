@@ -4,6 +4,7 @@
 //	boltoracle write -seed N [-rounds N] [-ops N] [-page-size N] [-no-freelist] [-map] FILE
 //	boltoracle dump FILE
 //	boltoracle bench -name NAME [-count N] FILE
+//	boltoracle executions -do WORKLOAD [-count N] [-records N] [-first N] [-together] FILE
 package main
 
 import (
@@ -13,9 +14,11 @@ import (
 
 func main() {
 	if len(os.Args) < 2 {
-		fail(fmt.Errorf("usage: boltoracle write|dump|bench … FILE"))
+		fail(fmt.Errorf("usage: boltoracle write|dump|bench|executions … FILE"))
 	}
-	commands := map[string]func([]string) error{"write": write, "dump": dump, "bench": bench}
+	commands := map[string]func([]string) error{
+		"write": write, "dump": dump, "bench": bench, "executions": executions,
+	}
 	run, known := commands[os.Args[1]]
 	if !known {
 		fail(fmt.Errorf("unknown command %q", os.Args[1]))
