@@ -2,63 +2,30 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import (
-    Callable,
-    ItemsView,
-    Iterable,
-    Iterator,
-    KeysView,
-    Mapping,
-    MutableMapping,
-    ValuesView,
-)
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from datetime import datetime
 from typing import Any, TypeVar
 
 from msgspec import Raw
 
 from storebridge.database import Database
-from storebridge.driver import Position, Range, Transaction
-from storebridge.entries import (
-    ABSENT,
-    EXPIRED,
-    Change,
-    Entry,
-    EntryCodec,
-    EntryReader,
-    EntryWriter,
-    Lifetime,
-    entry_spec,
-    expired_by,
-    lifetime_of,
-    of_other_boots,
-)
-from storebridge.errors import (
-    ConfigurationError,
-    ConflictError,
-    CorruptStoreError,
-    InvalidRecordError,
-    KeyNotFoundError,
-    RecordNotFoundError,
-)
-from storebridge.events import Event
-from storebridge.keyspace import Key, Keyspace, begins, below
-from storebridge.keyviews import Items, Part, Values
+from storebridge.driver import Position, Range
+from storebridge.entries import ABSENT, EntryWriter, Lifetime, expired_by, of_other_boots
+from storebridge.errors import ConflictError, InvalidRecordError, KeyNotFoundError
+from storebridge.keyreading import KeyReading
+from storebridge.keyspace import Key, Keyspace
 from storebridge.locks import Lock, LockRecord, LockStore
-from storebridge.owner import Owner, boot_id
-from storebridge.store import RecordStore
+from storebridge.owner import Owner
 from storebridge.times import Seconds, duration
 from storebridge.typedvalues import dumps
 
-logger = logging.getLogger("storebridge")
 T = TypeVar("T")
-_PAGE = 200
 _STEP = 500
 _ATTEMPTS = 5
 
 
-class KeyValueStore(MutableMapping[Key, Any]):
+class KeyValueStore(KeyReading, MutableMapping[Key, Any]):
     """A dict in a database, exact in types.
 
     Keys are text, whole numbers of 64 bits, and tuples of them: `1`, `"1"` and `(1,)` differ.
@@ -85,123 +52,13 @@ class KeyValueStore(MutableMapping[Key, Any]):
         file is; such a store is for processes of one machine. `header`: only the keys below it, as
         `section` gives them. ConfigurationError if the name is that of a store of another kind.
         """
-        spec = entry_spec(name, lifetime)
-        _check_kind(database, name, lifetime)
-        self.database = database
-        self.name = name
-        self.lifetime: Lifetime = lifetime
-        self._boot = boot_id() if lifetime == "boot" else None
-        codec = EntryCodec(spec.type)
-        self._records = RecordStore(database, spec, codec)
-        layout = self._records.layout
-        self._table = layout.record.name
-        self._write = EntryWriter(spec, layout, codec, database.clock, self._boot)
-        self._reader = EntryReader(codec, database.clock, self._boot)
-        self._keys = Keyspace(header)
-        self._id = self._keys.id_of
+        super().__init__(database, name, lifetime, header)
+        self._write = EntryWriter(
+            self._spec, self._records.layout, self._codec, database.clock, self._boot
+        )
         self._lock_store: LockStore | None = None
         if self._boot is not None and not database.read_only:
             self._purge(of_other_boots(self._boot), self._do)
-
-    def __repr__(self) -> str:
-        header = f", header={self._keys.header!r}" if self._keys.header else ""
-        return f"<KeyValueStore {self.name!r} at {self.database.location.text}{header}>"
-
-    # --- reading ---
-
-    def __getitem__(self, key: Key) -> Any:
-        """The value of a key. KeyNotFoundError, which is a KeyError; CorruptStoreError."""
-        value = self._value(key)
-        if value is ABSENT:
-            raise KeyNotFoundError(f"{self.name} has no key {key!r}")
-        return value
-
-    def get(self, key: Key, default: Any = None) -> Any:
-        """The value of a key, or the default."""
-        value = self._value(key)
-        return default if value is ABSENT else value
-
-    def __contains__(self, key: object) -> bool:
-        return self._value(key) is not ABSENT
-
-    def _value(self, key: Any) -> Any:
-        body = self.database.get(self._table, (self._id(key),))
-        if body is None:
-            return ABSENT
-        try:
-            return self._reader.value(body)
-        except CorruptStoreError as error:
-            raise CorruptStoreError(f"{self.name} {key!r} is quarantined: {error}") from None
-
-    def entry(self, key: Key) -> Entry:
-        """The value with its revision, its times and when it expires. KeyNotFoundError."""
-        record_id = self._id(key)
-        try:
-            entry = self._records.get(record_id)
-        except RecordNotFoundError:
-            entry = None
-        if entry is None or self._reader.is_over(entry):
-            raise KeyNotFoundError(f"{self.name} has no key {key!r}")
-        entry.key = self._keys.key_of(record_id)
-        return entry
-
-    def __len__(self) -> int:
-        """How many there are, without those that have expired: from the counter and an index.
-        Below a header it takes looking at each."""
-        with self.database.snapshot():
-            others = of_other_boots(self._boot) if self._boot else ()
-            if self._keys.header or self._count(others):
-                return sum(1 for _ in self.live(None))
-            expired = self._count((expired_by(self.database.clock()),))
-            return self._records.count() - expired
-
-    def __iter__(self) -> Iterator[Key]:
-        return iter(self.keys())
-
-    def keys(self, *, prefix: Key | None = None) -> KeysView[Key]:
-        """The keys in order. `prefix`: only texts that begin with a text, or tuples that begin with
-        the elements of a tuple."""
-        return KeysView(Part(self, prefix))
-
-    def values(self, *, prefix: Key | None = None) -> ValuesView[Any]:
-        """The values in the order of their keys."""
-        return Values(Part(self, prefix))
-
-    def items(self, *, prefix: Key | None = None) -> ItemsView[Key, Any]:
-        """Keys and values in order. One that cannot be read is left out, and a warning in the log
-        names it."""
-        return Items(Part(self, prefix))
-
-    def entries(self, *, prefix: Key | None = None) -> Iterator[Entry]:
-        """As `items`, each with its revision and times."""
-        for key, entry in self._each(prefix, self._records.codec.decode):
-            if not self._reader.is_over(entry):
-                entry.key = key
-                yield entry
-
-    def live(self, prefix: Key | None) -> Iterator[tuple[Key, Any]]:
-        """What `items` iterates over."""
-        found = self._each(prefix, self._reader.value)
-        return ((key, value) for key, value in found if value is not ABSENT)
-
-    def _each(self, prefix: Key | None, read: Callable[[bytes], T]) -> Iterator[tuple[Key, T]]:
-        lower, upper = self._keys.bounds_of(prefix)
-        position: Position | None = None
-        while True:
-            part = Range(lower=lower, upper=upper, after=position, limit=_PAGE)
-            rows, position = self.database.read_scan(self._table, part)
-            for (record_id,), body in rows:
-                try:
-                    key, found = self._keys.key_of(str(record_id)), read(body)
-                except (CorruptStoreError, ValueError) as error:
-                    logger.warning("%s %r is left out: %s", self.name, record_id, error)
-                    continue
-                # Beside those below a header are the header itself, and, where the prefix is a
-                # text, tuples whose first element begins with it.
-                if key != () and begins(key, prefix):
-                    yield key, found
-            if position is None:
-                return
 
     # --- writing ---
 
@@ -312,9 +169,6 @@ class KeyValueStore(MutableMapping[Key, Any]):
                 more = position is not None
         return removed
 
-    def _count(self, parts: Iterable[Range]) -> int:
-        return self.database.read(_count, self._table, parts)
-
     def _do(self, operation: Callable[..., T], *args: Any) -> T:
         """Make a change; again if others were quicker, where engines let them write at once."""
         for _ in range(_ATTEMPTS):
@@ -374,19 +228,8 @@ class KeyValueStore(MutableMapping[Key, Any]):
     def section(self, header: Key) -> KeyValueStore:
         """The keys below a header, as a store: `section("led")["red"]` is `self["led", "red"]`."""
         header = header if isinstance(header, tuple) else (header,)
-        return KeyValueStore(
-            self.database,
-            self.name,
-            lifetime=self.lifetime,
-            header=(*self._keys.header, *header),
-        )
-
-    def sections(self) -> dict[str | int, dict[Key, Any]]:
-        """All keys of two elements or more, as `{header: {key: value}}`."""
-        found: dict[str | int, dict[Key, Any]] = {}
-        for key, value in self.items(prefix=()):
-            if isinstance(key, tuple) and len(key) > 1:
-                found.setdefault(key[0], {})[below(key[:1], key)] = value
+        found = copy.copy(self)
+        found._use(Keyspace((*self._keys.header, *header)))
         return found
 
     def update_sections(self, sections: Mapping[Any, Mapping[Any, Any]]) -> None:
@@ -395,57 +238,6 @@ class KeyValueStore(MutableMapping[Key, Any]):
             for header, members in sections.items():
                 self.section(header).update(members)
 
-    # --- what happened, and what cannot be read ---
-
-    def changes(self, after: int | None = None, *, prefix: Key | None = None) -> Iterator[Change]:
-        """What was committed behind a sequence number, once each and in order, up to now; of keys
-        with a prefix only. EventsExpiredError, as `Database.events`."""
-        self._keys.bounds_of(prefix)  # what can be no prefix is refused
-        for event in self.database.events(after, stores=[self.name]):
-            if self._keys.holds(event.record_id):
-                change = self._change(event)
-                if begins(change.key, prefix):
-                    yield change
-
-    def history(self, key: Key) -> list[Change]:
-        """What happened to a key, oldest first, also when it is gone."""
-        return [self._change(event) for event in self._records.history(self._id(key))]
-
-    def _change(self, event: Event) -> Change:
-        return Change(
-            sequence=event.sequence,
-            key=self._keys.key_of(event.record_id),
-            kind=EXPIRED if event.message == EXPIRED else event.kind,
-            at=event.at,
-            revision=event.revision,
-        )
-
-    def quarantined(self) -> Iterator[tuple[Key, str]]:
-        """Keys whose values cannot be read, and why. Reads all."""
-        for record_id, reason in self._records.quarantined():
-            if self._keys.holds(record_id):
-                yield self._keys.key_of(record_id), reason
-
     def discard(self, key: Key) -> None:
         """Remove a key whose value cannot be read. ConflictError if it can."""
         self._records.discard(self._id(key))
-
-
-def key_value_stores(database: Database) -> dict[str, Lifetime]:
-    """The key-value stores of a database, with their lifetimes."""
-    found = {name: lifetime_of(layout) for name, layout in database.refresh().items()}
-    return {name: lifetime for name, lifetime in found.items() if lifetime is not None}
-
-
-def _check_kind(database: Database, name: str, lifetime: Lifetime) -> None:
-    layout = database.refresh().get(name)
-    found = lifetime if layout is None else lifetime_of(layout)
-    if found != lifetime:
-        kind = "is no key-value store" if found is None else f"has the lifetime {found!r}"
-        raise ConfigurationError(
-            f"{database.location.text}: store {name!r} is there and {kind}: take another name"
-        )
-
-
-def _count(transaction: Transaction, table: str, parts: Iterable[Range]) -> int:
-    return sum(transaction.count(table, part) for part in parts)

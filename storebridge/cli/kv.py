@@ -19,13 +19,15 @@ from storebridge.cli.options import (
     for_writing,
     json_option,
     on_each,
+    with_databases,
     with_location,
     yes_option,
 )
 from storebridge.entries import Entry
 from storebridge.errors import InvalidRecordError
+from storebridge.keyreading import key_value_stores
 from storebridge.keyspace import Key
-from storebridge.keyvalues import KeyValueStore, key_value_stores
+from storebridge.keyvalues import KeyValueStore
 from storebridge.location import Location
 from storebridge.locks import LockRecord
 from storebridge.typedvalues import dumps, loads
@@ -41,7 +43,7 @@ def kv() -> None:
 
     \b
     Example:
-      storebridge kv list -l device.db
+      storebridge kv list device.db
       storebridge kv view calibrations --prefix pump
     """
 
@@ -84,7 +86,7 @@ def _instant(time: Any) -> str | None:
 
 
 @kv.command("list")
-@with_location
+@with_databases
 @json_option
 def list_(where: Where, as_json: bool) -> None:
     """List the key-value stores: lifetime, number of keys, locks that are held.
@@ -92,7 +94,7 @@ def list_(where: Where, as_json: bool) -> None:
     \b
     Example:
       storebridge kv list
-      storebridge kv list -l device.db --json
+      storebridge kv list device.db --json
     """
 
     def show(location: Location) -> bool:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 import pytest
 
 from storebridge import (
+    Change,
     Database,
+    InvalidQueryError,
     InvalidRecordError,
     Job,
     JobStore,
@@ -142,6 +146,29 @@ class KeyValueChangeTests(KeyValueStoreTests):
         assert [c.key for c in store.changes(prefix=("led",))] == [("led", 2)]
         assert [c.kind for c in store.history("led-1")] == ["created", "updated", "deleted"]
         assert everything[-1].sequence == store.database.sequence()
+
+    def test_watching_keys(self, store: KeyValueStore, jobs: JobStore) -> None:
+        """Changes are told as they come, of the keys with a prefix and of those below a header, and
+        a checkpoint says where to go on.
+        """
+        store["led-1"] = 1
+        told: list[Change] = []
+        watched = store.watch(store.database.sequence(), prefix="led", timeout=20)
+        watching = threading.Thread(target=lambda: told.extend(islice(watched, 2)))
+        watching.start()
+        for key in ("led-2", "fan", ("led", 3), "led-4"):
+            store[key] = 1
+        jobs.create(Job(id="j"))
+        watching.join()
+        assert [change.key for change in told] == ["led-2", "led-4"]
+        section = store.section("led")
+        for kind in ("created", "updated"):
+            read = section.watch(checkpoint="reader", timeout=0.01)
+            assert [(change.key, change.kind) for change in read] == [(3, kind)]
+            section[3] = kind
+        for call in (store.watch, store.changes):
+            with pytest.raises(InvalidQueryError):
+                call(prefix=5)
 
     def test_sections_of_keys(self, store: KeyValueStore) -> None:
         """Below a header is a store of its own, of which no other section sees anything; all of

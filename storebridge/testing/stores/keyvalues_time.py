@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from storebridge import Database, InvalidRecordError, KeyNotFoundError, KeyValueStore, keyvalues
+from storebridge import Database, InvalidRecordError, KeyNotFoundError, KeyValueStore, keyreading
 from storebridge.testing.harness import BackendHarness
 from storebridge.testing.stores.base import START, StoreTests, all_rows, assert_sound, open_at
 from storebridge.testing.stores.keyvalues import NAME
@@ -158,7 +158,7 @@ class KeyValueTimeTests(StoreTests):
         harness.require_persistent()
         target = harness.fresh()
         for boot in ("b", "a", "c"):
-            monkeypatch.setattr(keyvalues, "boot_id", lambda boot=boot: f"boot {boot}")
+            monkeypatch.setattr(keyreading, "boot_id", lambda boot=boot: f"boot {boot}")
             if boot != "b":
                 with open_at(harness, target, clock=hand, read_only=True) as database:
                     leds = KeyValueStore(database, "leds", lifetime="boot")
@@ -185,7 +185,7 @@ class KeyValueTimeTests(StoreTests):
         it were not there.
         """
         here = KeyValueStore(database, "leds", lifetime="boot")
-        monkeypatch.setattr(keyvalues, "boot_id", lambda: "another boot")
+        monkeypatch.setattr(keyreading, "boot_id", lambda: "another boot")
         there = KeyValueStore(database, "leds", lifetime="boot")
         there.update({"red": 1, "blue": 2})
         assert (len(here), dict(here), here.get("red")) == (0, {}, None)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from storebridge import InvalidRecordError, KeyValueStore, open_database
+from storebridge.keyreading import key_value_stores
 from storebridge.keyspace import id_of
-from storebridge.keyvalues import key_value_stores
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 
