@@ -26,11 +26,6 @@ class _File(SharedFile):
             ErrorKind.LOCKED, f"{self.path}: open in {who}; waited {timeout:g} s", holder=holder
         )
 
-    def leave(self) -> None:
-        """Close it in a forked child, without taking the parent's lock away."""
-        if self._locked is not None:
-            self._locked.close()
-
 
 class _ReadFile(_File):
     """A file that others may read, too."""
@@ -112,7 +107,7 @@ class Base:
         self._file.close()
 
     def leave(self) -> None:
-        """Close it in a forked child."""
+        """What a forked child does."""
         self._file.leave()
 
     def _note(self, digest: str) -> None:

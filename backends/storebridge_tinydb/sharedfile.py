@@ -19,6 +19,7 @@ import os
 import random
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
@@ -45,8 +46,10 @@ class SharedFile:
     def __init__(self, path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> None:
         # Absolute, as the file is opened again and again; but not resolved: links may change.
         self.path = Path(os.fsdecode(path)).absolute()
-        self.closed = False
+        self.closed: str | None = None
+        """Why it can be used no more, once that is so."""
         self._locked: FileIO | None = None
+        _all.add(self)
 
     def create(self, *, folders: bool) -> None:
         """Make the file, empty, and the folders that it lies in, where they are missing."""
@@ -150,7 +153,14 @@ class SharedFile:
     def close(self) -> None:
         """Unlock, and refuse any further use. Can be repeated."""
         self.unlock()
-        self.closed = True
+        self.closed = self.closed or "the storage is closed"
+
+    def leave(self) -> None:
+        """What a forked child does: the parent's lock is not its own, nor what is done under it."""
+        if self._locked is not None:
+            self._locked.close()
+            self._locked = None
+            self.closed = "locked before a fork; open it again in the child"
 
     def locked_by_other(self, timeout: float) -> Exception:
         """What to raise after waiting in vain."""
@@ -216,13 +226,24 @@ class SharedFile:
         return target.with_name(f"{target.name}-{purpose}")
 
     def _refuse_closed(self) -> None:
-        if self.closed:
-            raise ValueError(f"{self.path}: the storage is closed")
+        if self.closed is not None:
+            raise ValueError(f"{self.path}: {self.closed}")
 
     def _has_name(self, file: FileIO) -> bool:
         with suppress(FileNotFoundError):
             return os.path.samestat(os.stat(self.path), os.fstat(file.fileno()))
         return False
+
+
+_all: weakref.WeakSet[SharedFile] = weakref.WeakSet()
+
+
+def _leave_all() -> None:
+    for file in list(_all):
+        file.leave()
+
+
+os.register_at_fork(after_in_child=_leave_all)
 
 
 def _release(file: FileIO) -> None:

@@ -257,6 +257,26 @@ def test_exclusive_keeps_others_out(tmp_path: Path, start: Start) -> None:
         assert db.all() == [{"by": "actor"}]
 
 
+def test_exclusive_is_not_for_a_forked_child(tmp_path: Path) -> None:
+    """A child can neither write under its parent's lock nor give that back."""
+    path = tmp_path / "db.json"
+    with ours(path, exclusive=True) as db:
+        child = os.fork()
+        if child == 0:
+            try:
+                db.insert({"by": "child"})
+            except ValueError as error:
+                db.close()
+                os._exit(0 if "before a fork" in str(error) else 2)
+            finally:
+                os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0
+        with ours(path, lock_timeout=0.02) as other, pytest.raises(StoreLockedError):
+            other.insert({"by": "other"})
+        db.insert({"by": "parent"})
+    assert documents(path) == [{"by": "parent"}]
+
+
 def test_racing_for_changes(tmp_path: Path) -> None:
     """Threads that repeat what was refused lose nothing of each other."""
     path = tmp_path / "db.json"
