@@ -53,7 +53,8 @@ class TwinKeyStore:
             display_name=display_name,
         )
         with self.database.transaction():
-            self._check_free(record_id, alias)
+            self._check_key(twin)
+            self._check_alias(alias, record_id)
             return self._twins.create(twin)
 
     def by_key(self, key: TwinKey) -> Twin:
@@ -110,7 +111,7 @@ class TwinKeyStore:
                 if old in aliases.values():
                     self._twins.update(twin.id, alias=None)
             for old, new in aliases.items():
-                self._check_free(None, _checked(new), but=twins[old].id)
+                self._check_alias(_checked(new), twins[old].id)
                 self._twins.update(twins[old].id, alias=new)
 
     def set_display_name(self, either: TwinKey, display_name: str) -> None:
@@ -132,13 +133,18 @@ class TwinKeyStore:
             self._twins.delete(found.id)
         return found
 
-    def _check_free(self, record_id: str | None, alias: str, but: str | None = None) -> None:
-        """A text must not find one thing by its hardware id and another by its alias."""
-        if id_of(alias) not in (record_id, but) and self._has_id(id_of(alias)):
-            raise RecordExistsError(f"{self.name}: {alias!r} is the hardware id of another")
-        key = None if record_id is None else key_of(record_id)
-        if isinstance(key, str) and key != alias and self._has_alias(key):
+    # A text must not find one thing by its hardware id and another by its alias.
+
+    def _check_key(self, twin: Twin) -> None:
+        key = twin.key
+        if self._has_id(twin.id):
+            raise RecordExistsError(f"{self.name}: the hardware id {key!r} is taken")
+        if isinstance(key, str) and key != twin.alias and self._has_alias(key):
             raise RecordExistsError(f"{self.name}: {key!r} is the alias of another")
+
+    def _check_alias(self, alias: str, own_id: str) -> None:
+        if id_of(alias) != own_id and self._has_id(id_of(alias)):
+            raise RecordExistsError(f"{self.name}: {alias!r} is the hardware id of another")
 
     def _has_id(self, record_id: str) -> bool:
         return self.database.get(self.name, (record_id,)) is not None

@@ -17,7 +17,13 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from storebridge import KeyNotFoundError, KeyValueStore, TwinKeyStore, open_database
+from storebridge import (
+    KeyNotFoundError,
+    KeyValueStore,
+    StorebridgeError,
+    TwinKeyStore,
+    open_database,
+)
 
 
 def hardware_id(text: str) -> tuple[int, ...]:
@@ -68,16 +74,23 @@ class Controller:
 
 def main(command: str = "show", *arguments: str) -> int:
     """Run a command."""
-    controller = Controller()
     commands: dict[str, Callable[..., None]] = {
-        "profile": controller.profile,
-        "sensor": controller.sensor,
-        "swap": controller.swap,
-        "read": controller.read,
-        "show": controller.show,
+        "profile": Controller.profile,
+        "sensor": Controller.sensor,
+        "swap": Controller.swap,
+        "read": Controller.read,
+        "show": Controller.show,
     }
-    with controller.database:
-        commands[command](*arguments)
+    if command not in commands:
+        print(__doc__, file=sys.stderr)
+        return 2
+    try:
+        controller = Controller()
+        with controller.database:
+            commands[command](controller, *arguments)
+    except StorebridgeError as error:
+        print(error, file=sys.stderr)
+        return 1
     return 0
 
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from storebridge import KeyValueStore, StoreLockedError, open_database
+from storebridge import KeyValueStore, StorebridgeError, open_database
 
 PINS = {"pump-1": 17, "pump-2": 27}
 
@@ -25,11 +25,10 @@ class Device:
     """What every program that works with the device shares."""
 
     def __init__(self) -> None:
-        database = open_database(os.environ["LAB_DEVICE_DATABASE"])
-        self.calibrations = KeyValueStore(database, "calibrations")
-        self.leds = KeyValueStore(database, "leds", lifetime="boot")
+        self.database = open_database(os.environ["LAB_DEVICE_DATABASE"])
+        self.calibrations = KeyValueStore(self.database, "calibrations")
+        self.leds = KeyValueStore(self.database, "leds", lifetime="boot")
         self.pins = self.leds.section("gpio")
-        self.close = database.close
 
     def calibrate(self, pump: str, *points: str) -> None:
         """Keep measured points, `seconds=millilitres`."""
@@ -65,19 +64,21 @@ class Device:
 
 def main(command: str = "status", *arguments: str) -> int:
     """Run a command."""
-    device = Device()
     commands: dict[str, Callable[..., None]] = {
-        "calibrate": device.calibrate,
-        "dose": device.dose,
-        "status": device.status,
+        "calibrate": Device.calibrate,
+        "dose": Device.dose,
+        "status": Device.status,
     }
+    if command not in commands:
+        print(__doc__, file=sys.stderr)
+        return 2
     try:
-        commands[command](*arguments)
-    except StoreLockedError as error:
+        device = Device()
+        with device.database:
+            commands[command](device, *arguments)
+    except StorebridgeError as error:
         print(error, file=sys.stderr)
         return 1
-    finally:
-        device.close()
     return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,29 @@ class LockTests(StoreTests):
         for thread in threads:
             thread.join()
         assert most == [1] * 5 * PROCESSES
+
+    def test_races_of_threads(self, gpio: KeyValueStore) -> None:
+        """Of eight threads that want the same keys, and the same locks, exactly one has each."""
+        gpio.lock("made before")
+        won: list[tuple[str, int]] = []
+        start = threading.Barrier(PROCESSES)
+
+        def work() -> None:
+            start.wait()
+            for number in range(ROUNDS):
+                if gpio.set_if_absent(("key", number), threading.get_ident()):
+                    won.append(("key", number))
+                with suppress(StoreLockedError):
+                    gpio.lock(("lock", number), timeout=0).acquire()
+                    won.append(("lock", number))
+
+        threads = [threading.Thread(target=work) for _ in range(PROCESSES)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(won) == [(kind, n) for kind in ("key", "lock") for n in range(ROUNDS)]
+        assert_sound(gpio.database)
 
     def test_taken_twice(self, gpio: KeyValueStore) -> None:
         """A thread that has a lock is told so at once, rather than waiting for itself."""

@@ -68,8 +68,9 @@ class TwinKeyTests(StoreTests):
             partial(sensors.replace, "kettle", SHED),
         )
         for call in taken:
-            with pytest.raises(RecordExistsError):
+            with pytest.raises(RecordExistsError, match="sensors") as caught:
                 call()
+            assert "#" not in str(caught.value)  # ids are nobody's business
         absent: Calls = (
             partial(sensors.rename, "nobody", "new"),
             partial(sensors.rename, "28-0416", "new"),

@@ -68,6 +68,21 @@ def test_a_killed_dose(tmp_path: Path) -> None:
     assert "led\tpump-1\toff" in run(where, device, "status")
 
 
+def test_what_is_not_there(tmp_path: Path) -> None:
+    """A mistake is one line, or what can be asked."""
+    where = {
+        "LAB_DEVICE_DATABASE": str(tmp_path / "device.db"),
+        "CONTROLLER_DATABASE": str(tmp_path / "controller.db"),
+    }
+    device, controller = "lab_device/device.py", "controller/controller.py"
+    said = run(where, device, "dose", "pump-9", "1", code=1)
+    assert said == "calibrations has no key 'pump-9'\n"
+    said = run(where, controller, "swap", "one", "other", code=1)
+    assert said == "sensors: nothing has the alias 'one'\n"
+    for script in (device, controller):
+        assert f"python {Path(script).name}" in run(where, script, "frob", code=2)
+
+
 @pytest.mark.parametrize("location", LOCATIONS)
 def test_controller(location: str, tmp_path: Path) -> None:
     """The commands of its README do what it says."""
