@@ -8,26 +8,30 @@ import pytest
 
 from storebridge.testing.harness import BackendHarness
 from storebridge.testing.stores.keyvalues_locks import kill_holders, race
+from tests.postgres_server import Database
 
-BACKENDS = ("sqlite", "lmdb")
+pytestmark = [pytest.mark.attack, pytest.mark.timeout(900)]
 
 
-@pytest.mark.attack
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_ten_thousand_races(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(params=["sqlite", "lmdb", "postgresql"])
+def harness(request: pytest.FixtureRequest, tmp_path: Path) -> BackendHarness:
+    """Every backend that many processes may use."""
+    if request.param == "postgresql":
+        server: Database = request.getfixturevalue("postgresql")
+        return BackendHarness("sqlalchemy", tmp_path, new_target=server.target)
+    return BackendHarness(request.param, tmp_path)
+
+
+def test_ten_thousand_races(harness: BackendHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of eight processes that want the same 10,000 keys with `set_if_absent`, and the same 10,000
     locks, exactly one has each; what is stored says the same as they do.
     """
     monkeypatch.setattr("storebridge.testing.workers.PATIENCE", 800.0)
-    race(BackendHarness(backend, tmp_path), 10_000)
+    race(harness, 10_000)
 
 
-@pytest.mark.attack
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_fifty_killed_holders(backend: str, tmp_path: Path) -> None:
+def test_fifty_killed_holders(harness: BackendHarness, tmp_path: Path) -> None:
     """Fifty processes killed in the middle of taking, holding and giving back a lock: it is
     never left held, two never hold it, and what they counted under it is exact.
     """
-    kill_holders(BackendHarness(backend, tmp_path), tmp_path / "inside", 50)
+    kill_holders(harness, tmp_path / "inside", 50)

@@ -30,7 +30,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for package in AT_LEAST:
         requirement = f"{package}=={version(package)}"
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        options = ["--no-binary", ":all:", "--dest", str(folder)]
+        options = ["--no-binary", package, "--dest", str(folder)]
         subprocess.run([*pip, *options, requirement], check=True)
         (archive,) = folder.glob(f"{package}-*.tar.gz")
         with tarfile.open(archive) as source:
