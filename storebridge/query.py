@@ -11,6 +11,8 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
+import msgspec
+
 from storebridge.canonical import MAX_INTEGER, MIN_INTEGER
 from storebridge.driver import Key, Position, Range, Rows, Transaction
 from storebridge.errors import CorruptStoreError, InvalidQueryError
@@ -81,6 +83,7 @@ class Plan(Generic[R]):
         self._digest = zlib.crc32(layout.name.encode(), query.digest())
         self._table = layout.record.name
         self._decode = codec.decode
+        self._decode_current = codec.decode_current
         self._tests: list[Callable[[R], bool]] = []
         self._sources = self._choose(layout)
         bounds: tuple[str | int | None, str | int | None]
@@ -145,6 +148,30 @@ class Plan(Generic[R]):
         if len(self._sources) == 1:
             return self._page_of_one(transaction, self._sources[0], limit, after)
         return self._page_of_many(transaction, limit, after)
+
+    @property
+    def is_one_look(self) -> bool:
+        """Whether one index answers all of the query, and its rows are the records."""
+        return len(self._sources) == 1 and not self._tests and not self.is_label(self._sources[0])
+
+    def readable_page(
+        self, transaction: Transaction, limit: int, cursor: str | None
+    ) -> Page[R] | None:
+        """`page` by one look, where `is_one_look`; None if not all its bodies are of this version
+        and can be read."""
+        (source,) = self._sources
+        after = None if cursor is None else source.prefix + self._decode_cursor(cursor)
+        _, _, lower, upper, _, _, reverse = self._range
+        part = Range(source.by, source.prefix, lower, upper, after, limit, reverse)
+        rows, position = transaction.scan(source.table, part)
+        decode = self._decode_current
+        try:
+            page = Page([decode(body) for _, body in rows])
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return None
+        if position is not None:
+            page.cursor = self._encode_cursor(position[len(source.prefix) :])
+        return page
 
     def count(self, transaction: Transaction) -> int | None:
         """How many match, where the index alone can tell."""

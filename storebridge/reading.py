@@ -76,13 +76,20 @@ class Reading:
 
     def read(self, operation: Callable[..., T], *args: Any) -> T:
         """Run `operation(transaction, *args)` on one consistent view."""
+        return self._read(False, operation, args)
+
+    def look(self, operation: Callable[..., T], *args: Any) -> T:
+        """As `read`, for an operation that asks the engine once: no view need be held for it."""
+        return self._read(True, operation, args)
+
+    def _read(self, single: bool, operation: Callable[..., T], args: tuple[Any, ...]) -> T:
         attempts = _READ_ATTEMPTS
         while True:
             try:
                 shared = self._shared_reader()
                 if shared is not None:
                     return operation(shared, *args)
-                transaction = self.driver.begin(False)
+                transaction = self.driver.begin(False, single)
                 try:
                     return operation(transaction, *args)
                 finally:
@@ -94,7 +101,19 @@ class Reading:
 
     def read_scan(self, table: str, part: Range) -> tuple[Rows, Position | None]:
         """A page of a table."""
-        return self.read(_scan, table, part)
+        return self.look(_scan, table, part)
+
+    def read_range(
+        self,
+        table: str,
+        prefix: tuple[str | int, ...],
+        by: str | None = None,
+        after: Position | None = None,
+    ) -> Rows:
+        """All entries of a range, of one moment; most ranges are one page."""
+        whole = Range(by, prefix, None, None, after, _PAGE)
+        rows, position = self.look(_scan, table, whole)
+        return rows if position is None else self.read(_scan_all, table, whole)
 
     def rows(self, table: str) -> Iterator[tuple[Key, bytes]]:
         """Every entry of a table, page by page, so that no writer waits; each page is a view of its
@@ -194,3 +213,13 @@ def _get(transaction: Transaction, table: str, key: Key) -> bytes | None:
 
 def _scan(transaction: Transaction, table: str, part: Range) -> tuple[Rows, Position | None]:
     return transaction.scan(table, part)
+
+
+def _scan_all(transaction: Transaction, table: str, part: Range) -> Rows:
+    found: Rows = []
+    position = part.after
+    while True:
+        rows, position = transaction.scan(table, part._replace(after=position))
+        found += rows
+        if position is None:
+            return found

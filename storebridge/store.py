@@ -13,7 +13,7 @@ import msgspec
 from storebridge import check as checking
 from storebridge.check import Watch
 from storebridge.database import Database
-from storebridge.driver import Position, Range, Transaction
+from storebridge.driver import Position, Range
 from storebridge.errors import (
     AmbiguousIdError,
     CorruptStoreError,
@@ -166,7 +166,7 @@ class RecordStore(Generic[R]):
         """
         if self._version is None:
             raise InvalidQueryError(f"store {self._noun!r} keeps no versions")
-        rows = self.database.read(_scan_all, self._version, Range(prefix=(check_id(record_id),)))
+        rows = self.database.read_range(self._version, (check_id(record_id),))
         found = (self._version_or_none(record_id, key[1], body) for key, body in rows)
         return [version for version in found if version is not None]
 
@@ -208,7 +208,7 @@ class RecordStore(Generic[R]):
         prefix = tuple(
             _as_query(index_value, columns[name], fields[name]) for name in self.spec.unique
         )
-        rows = self.database.read(_scan_all, self._table, Range(by="unique", prefix=prefix))
+        rows = self.database.read_range(self._table, prefix, by="unique")
         if not rows:
             raise RecordNotFoundError(f"no {self._noun} with {fields}")
         return self._decode_other(str(rows[0][0][0]), rows[0][1])
@@ -250,6 +250,10 @@ class RecordStore(Generic[R]):
         if type(limit) is not int or not 1 <= limit <= MAX_LIMIT:
             raise InvalidQueryError(f"limit {limit!r}: accepted are 1 to {MAX_LIMIT}")
         plan = self._plan(filters, labels, prefix, created_from, created_until, sort, descending)
+        if plan.is_one_look:
+            page = self.database.look(plan.readable_page, limit, cursor)
+            if page is not None:
+                return page
         return self.database.read(plan.page, limit, cursor)
 
     def each(self, **query: Any) -> Iterator[R]:
@@ -310,8 +314,8 @@ class RecordStore(Generic[R]):
         """What happened to a record, oldest first, also when it was deleted since. `after`: only
         events with greater sequence numbers."""
         check_integer("after", after)
-        part = Range(prefix=(check_id(record_id),), after=(record_id, after) if after else None)
-        rows = self.database.read(_scan_all, self._history, part)
+        behind = (record_id, after) if after else None
+        rows = self.database.read_range(self._history, (check_id(record_id),), after=behind)
         return [decode_event(self._noun, record_id, int(key[1]), body) for key, body in rows]
 
     def events(self, after: int | None = None) -> Iterator[Event]:
@@ -423,13 +427,3 @@ def _as_query(check: Callable[..., T], *args: Any) -> T:
         return check(*args)
     except InvalidRecordError as error:
         raise InvalidQueryError(str(error)) from None
-
-
-def _scan_all(transaction: Transaction, table: str, part: Range) -> list[Any]:
-    found: list[Any] = []
-    position = part.after
-    while True:
-        rows, position = transaction.scan(table, part._replace(after=position, limit=500))
-        found += rows
-        if position is None:
-            return found
