@@ -7,7 +7,7 @@ from collections.abc import Callable
 from threading import get_ident
 from typing import Any
 
-from storebridge.driver import Key, Transaction, UniqueClash, Values
+from storebridge.driver import Key, PipelinedTransaction, Transaction, UniqueClash, Values
 from storebridge.errors import StorebridgeError, TransactionError
 
 SEQUENCE = "sequence"
@@ -59,6 +59,10 @@ class Unit:
         self._undo.append((table, key, None, values, None))
         return True
 
+    def add(self, table: str, key: Key, values: Values, body: bytes) -> None:
+        """Insert an entry, unless a hand has done so before."""
+        self.insert(table, key, values, body)
+
     def replace(
         self, table: str, key: Key, old_values: Values, old_body: bytes, values: Values, body: bytes
     ) -> None:
@@ -70,6 +74,11 @@ class Unit:
         """As the contract's; the body is for undoing."""
         self._engine.remove(table, key, values)
         self._undo.append((table, key, values, None, body))
+
+    def take_out(self, table: str, key: Key, values: Values, body: bytes) -> None:
+        """Remove an entry, unless a hand has done so before."""
+        if self.get(table, key) is not None:
+            self.remove(table, key, values, body)
 
     def adjust(self, counters: dict[str, int]) -> None:
         """Add to counters at the commit, besides what the events do."""
@@ -135,15 +144,16 @@ class Unit:
         """Number the events, add up the counters and make everything permanent."""
         if self._failed is not None:
             raise self._gone()
-        events = self._events
-        if events:
-            deltas = {SEQUENCE: len(events)} | self.pending_counts()
-            sequence = self._engine.tally(deltas)[SEQUENCE] - len(events)
-            insert = self._engine.insert
-            for history, record_id, body, _, _ in events:
-                sequence += 1
-                insert(history, (record_id, sequence), (), body)
+        if self._events:
+            self._number({SEQUENCE: len(self._events)} | self.pending_counts())
         self._engine.commit()
+
+    def _number(self, deltas: dict[str, int]) -> None:
+        sequence = self._engine.tally(deltas)[SEQUENCE] - len(self._events)
+        insert = self._engine.insert
+        for history, record_id, body, _, _ in self._events:
+            sequence += 1
+            insert(history, (record_id, sequence), (), body)
 
     def pending_counts(self) -> dict[str, int]:
         """What the commit will add to the counters."""
@@ -161,3 +171,26 @@ class Unit:
 
     def _gone(self) -> TransactionError:
         return TransactionError(f"the transaction failed earlier and is undone: {self._failed}")
+
+
+class PipelinedUnit(Unit):
+    """On an engine that is far away: what needs no answer is not waited for."""
+
+    __slots__ = ("_pipelined",)
+
+    def __init__(self, engine: PipelinedTransaction, started: float) -> None:
+        super().__init__(engine, started)
+        self._pipelined = engine
+
+    def add(self, table: str, key: Key, values: Values, body: bytes) -> None:
+        """As the contract's."""
+        self._pipelined.add(table, key, values, body)
+        self._undo.append((table, key, None, values, None))
+
+    def take_out(self, table: str, key: Key, values: Values, body: bytes) -> None:
+        """As the contract's `remove`, which minds nothing here."""
+        self.remove(table, key, values, body)
+
+    def _number(self, deltas: dict[str, int]) -> None:
+        entries = [(history, (record_id,), body) for history, record_id, body, _, _ in self._events]
+        self._pipelined.number(deltas, SEQUENCE, entries)

@@ -353,15 +353,13 @@ class Writer(Generic[R]):
         assert self._label is not None
         values, body = label_entry(record.created_at)
         for label, value in labels.items():
-            unit.insert(self._label, (label, value, record.id), values, body)
+            unit.add(self._label, (label, value, record.id), values, body)
 
     def _remove_labels(self, unit: Unit, record: R, labels: Mapping[str, str]) -> None:
         assert self._label is not None
         values, body = label_entry(record.created_at)
         for label, value in labels.items():
-            # One that a hand took away needs no removing.
-            if unit.get(self._label, (label, value, record.id)) is not None:
-                unit.remove(self._label, (label, value, record.id), values, body)
+            unit.take_out(self._label, (label, value, record.id), values, body)
 
     def _remove_all_labels(self, unit: Unit, record_id: str) -> None:
         """Without knowing them: looks at the labels of all records."""
@@ -383,15 +381,17 @@ class Writer(Generic[R]):
 
     def _keep_version(self, unit: Unit, record: Any, body: bytes) -> None:
         assert self._version is not None
-        unit.insert(self._version, (record.id, record.version), (), body)
+        unit.add(self._version, (record.id, record.version), (), body)
         record.version += 1
 
     def _remove_versions(self, unit: Unit, record_id: str) -> None:
         assert self._version is not None
-        part = Range(prefix=(record_id,))
-        while rows := unit.scan(self._version, part)[0]:
+        more = True
+        while more:
+            rows, position = unit.scan(self._version, Range(prefix=(record_id,)))
             for key, body in rows:
                 unit.remove(self._version, key, (), body)
+            more = position is not None
 
 
 def _check_collection(states: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from storebridge import meta
 from storebridge.blocks import blocks
-from storebridge.driver import Driver, ErrorKind, Notifier, UniqueClash
+from storebridge.driver import Driver, ErrorKind, Notifier, Pipelined, UniqueClash
 from storebridge.errors import (
     ConfigurationError,
     ConflictError,
@@ -22,7 +22,7 @@ from storebridge.location import Location
 from storebridge.owner import Owner, this_process
 from storebridge.reading import Reading
 from storebridge.statistics import Statistics
-from storebridge.transaction import Unit
+from storebridge.transaction import PipelinedUnit, Unit
 from storebridge.turns import LONGEST_LINE, Job, Turn
 
 logger = logging.getLogger("storebridge")
@@ -45,6 +45,7 @@ class Writing(Reading):
         super().__init__(driver, location)
         self.statistics = Statistics()
         self._turn = Turn(location.text, location.options.lock_timeout, self.statistics)
+        self._pipelined = driver if isinstance(driver, Pipelined) else None
         self._opener: Owner | None = None
         self._listeners: tuple[Callable[[], object], ...] = ()
 
@@ -147,13 +148,18 @@ class Writing(Reading):
 
     def _begin_unit(self) -> Unit:
         asked = perf_counter()
+        unit: Unit
         try:
-            engine = self.driver.begin(True)
+            if self._pipelined is None:
+                unit = Unit(self.driver.begin(True), asked)
+            else:
+                unit = PipelinedUnit(self._pipelined.begin_pipelined(), asked)
         finally:
             started = perf_counter()
             if started - asked > _WAITED:
                 self._turn.note_wait(started - asked, "another process")
-        return Unit(engine, started)
+        unit.started = started
+        return unit
 
     def commit(self, unit: Unit) -> None:
         """Commit and end the thread's transaction."""

@@ -21,6 +21,8 @@ from storebridge_sqlalchemy.statements import Statements
 from storebridge_sqlalchemy.transaction import Reading, Writing
 
 OLDEST_SERVER = 130000
+_DISTURBING = frozenset('"%')
+"""Not even between quotation marks do names with these mean the same everywhere."""
 _HOLDERS = """
 SELECT a.application_name, coalesce(extract(epoch FROM now() - a.xact_start), 0)::float8
 FROM pg_locks l JOIN pg_stat_activity a USING (pid)
@@ -81,6 +83,12 @@ class PostgresDriver:
                 ErrorKind.CONFIGURATION,
                 f"{text}: no schema of the search path exists; name one with ?schema=",
             )
+        if set(schema) & _DISTURBING:
+            raise DriverError(
+                ErrorKind.CONFIGURATION,
+                f"{text}: the schema {schema!r} of the search path has a name that cannot be used;"
+                " name another one with ?schema=",
+            )
         place = Place(schema, self._address.prefix, text)
         may_make = self._options.create and not self._options.read_only
         if not may_make and self._read_layout(place) is None:
@@ -118,8 +126,10 @@ class PostgresDriver:
 
     def begin(self, write: bool, single: bool = False) -> Reading | Writing:
         """Start a transaction, of which the server learns with the first statement."""
-        if not write:
-            return Reading(self, self._take(), single)
+        return self.begin_pipelined() if write else Reading(self, self._take(), single)
+
+    def begin_pipelined(self) -> Writing:
+        """Start a write transaction."""
         if self._options.read_only:
             raise DriverError(ErrorKind.READ_ONLY, f"{self.place.text}: opened read-only")
         self._wrote = True
@@ -145,6 +155,16 @@ class PostgresDriver:
     def describe(self) -> dict[str, str | int]:
         """Settings by their names, and sizes in bytes."""
         return inspection.describe(self._ask, self.place, self.statements.values())
+
+    def size(self) -> int:
+        """Bytes of our tables and their indexes."""
+        return sum(inspection.sizes(self._ask, self.place, self.statements.values()))
+
+    def tidy(self) -> str | None:
+        """VACUUM and ANALYZE our tables. Returns why one of them was passed over."""
+        names = inspection.names_of(self._ask, self.place, self.statements.values())
+        with self._pool.connect_apart() as connection:
+            return inspection.vacuum(connection, names)
 
     def close(self) -> None:
         """Close every connection."""

@@ -34,6 +34,21 @@ def kind(error: BaseException) -> ErrorKind | None:
     return None
 
 
+def in_one_line(error: BaseException) -> str:
+    """All that libpq says of a connection that failed: each host that was tried has lines of its
+    own, and hints begin on new ones.
+    """
+    said = ""
+    for line in filter(None, map(str.strip, str(error).splitlines())):
+        if not said:
+            said = line
+        elif line.startswith("- "):
+            said += " " + line[2:] if said.endswith(":") else "; " + line[2:]
+        else:
+            said += (" " if said[-1] in ".:;,?!" else ". ") + line
+    return said
+
+
 def one_line(error: BaseException) -> str:
     """What an error says, without the hints that the server puts on lines of their own."""
     return str(error).strip().split("\n")[0]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
+
+import psycopg
 
 from storebridge.driver import DriverError, ErrorKind
 from storebridge_sqlalchemy.creation import Place
@@ -61,6 +63,18 @@ def _check_index(ask: Ask, schema: str, name: str) -> Iterator[str]:
         if error.kind is not ErrorKind.CORRUPT:
             raise
         yield f"{error}: REINDEX INDEX {name}"
+
+
+def vacuum(connection: psycopg.Connection[Any], names: Sequence[str]) -> str | None:
+    """Make the room of removed rows usable again, as autovacuum does in time. A table that somebody
+    has locked, or of which we are not the owner, is passed over, and the server says so.
+    """
+    passed_over: list[str] = []
+    connection.add_notice_handler(lambda told: passed_over.append(told.message_primary or ""))
+    connection.execute(f"VACUUM (SKIP_LOCKED, ANALYZE) {', '.join(names)}")
+    if not passed_over:
+        return None
+    return f"autovacuum will do it: {passed_over[0]}"
 
 
 def sizes(ask: Ask, place: Place, tables: Iterable[Statements]) -> tuple[int, int]:

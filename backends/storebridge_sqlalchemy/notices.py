@@ -14,6 +14,8 @@ from typing import Any
 
 import psycopg
 
+from storebridge.driver import DriverError
+
 Heard = Callable[[], object]
 _PAUSE = 1.0
 """Seconds between two attempts to connect."""
@@ -64,7 +66,7 @@ class Ears:
 
     def _run(self, stop: threading.Event) -> None:
         while not stop.is_set():
-            with suppress(psycopg.Error), self._connect() as connection:
+            with suppress(psycopg.Error, DriverError), self._connect() as connection:
                 connection.execute(self._listen)
                 self._tell()  # of what was missed
                 while not stop.is_set():

@@ -13,7 +13,7 @@ from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
 from storebridge.driver import DriverError, ErrorKind
 from storebridge_sqlalchemy.address import Address
-from storebridge_sqlalchemy.errors import kind
+from storebridge_sqlalchemy.errors import in_one_line, kind
 from storebridge_sqlalchemy.link import Link
 
 _SURE = (
@@ -89,10 +89,6 @@ class Pool:
                 f"{self._address.text}: all {self._address.pool_size} connections were in use for"
                 f" {self._timeout:g} s; raise pool_size, or read in shorter transactions",
             ) from None
-        except psycopg.Error as error:
-            found = kind(error) or ErrorKind.OTHER
-            said = " ".join(str(error).split())  # each host that was tried has a line
-            raise DriverError(found, f"{self._address.text}: cannot connect: {said}") from error
         except InvalidRequestError as error:  # also the new connection is unfit already
             text = f"{self._address.text}: cannot connect: the server ends what it has begun"
             raise DriverError(ErrorKind.OTHER, text) from error
@@ -119,7 +115,12 @@ class Pool:
 
     def connect_apart(self) -> psycopg.Connection[Any]:
         """A connection that is not of the pool, each statement a transaction of its own."""
-        return psycopg.connect(**self._address.connect, autocommit=True)
+        try:
+            return psycopg.connect(**self._address.connect, autocommit=True)
+        except psycopg.Error as error:
+            found = kind(error) or ErrorKind.OTHER
+            said = f"{self._address.text}: cannot connect: {in_one_line(error)}"
+            raise DriverError(found, said) from error
 
     def close(self) -> None:
         """Close the connections that nobody uses."""

@@ -65,6 +65,8 @@ class Statements:
         """Names of the parameters that the key is."""
         self.updates: dict[tuple[bool, ...], str] = {}
         """By which columns differ: only these are set."""
+        self.numbered = ""
+        """See `add_numbered`; empty until it is needed."""
         self.scans = Scans(made, table)
         self.has_unique = any(index.unique for index in table.indexes)
         self.can_hold = not any(
@@ -99,6 +101,22 @@ class Statements:
     def append(self) -> str:
         """Inserts an entry that cannot be there."""
         return compiled(insert(self.made), *self.key, *self.columns, "body")
+
+    @cached_property
+    def add(self) -> str:
+        """Inserts an entry, unless it is there."""
+        new = insert(self.made).on_conflict_do_nothing(index_elements=self.key)
+        return compiled(new, *self.key, *self.columns, "body")
+
+    def add_numbered(self, numbers: sa.Table) -> str:
+        """Inserts an entry whose key ends in a named integer's value, or in one less by so many."""
+        less = sa.bindparam("less", type_=sa.BigInteger)
+        given = [sa.bindparam(key, type_=self.made.c[key].type) for key in self.key[:-1]]
+        body = sa.bindparam("body", type_=sa.Text)
+        found = sa.select(*given, numbers.c.value - less, body)
+        found = found.where(numbers.c.name == sa.bindparam("name"))
+        new = insert(self.made).from_select([*self.key, "body"], found)
+        return compiled(new, *self.key[:-1], "less", "body", "name")
 
     @cached_property
     def insert(self) -> str:

@@ -209,6 +209,11 @@ class Writing:
             # Whoever was in the way has been removed since.
         raise DriverError(ErrorKind.CONFLICT, f"{statements.name}: {key} comes and goes; try again")
 
+    def add(self, table: str, key: Key, values: Values, body: bytes) -> None:
+        """Add an entry, unless it is there."""
+        self._changed = True
+        self._do(self._statements[table].add, (*key, *values, encoded(body)))
+
     def replace(
         self, table: str, key: Key, old_values: Values, values: Values, body: bytes
     ) -> None:
@@ -248,13 +253,22 @@ class Writing:
 
     def tally(self, deltas: Mapping[str, int]) -> dict[str, int]:
         """Add to named integers, whose rows stay locked: who comes next commits next."""
-        if not deltas:
-            return {}
-        self._write_token()
-        self._changed = self._tallied = True
-        # In the order in which everybody locks them.
-        parameters = [part for pair in sorted(deltas.items()) for part in pair]
-        return dict(self._ask(self._driver.place.ours.tally(len(deltas)), parameters))
+        return dict(self._ask(*self._tally(deltas))) if deltas else {}
+
+    def number(
+        self, deltas: Mapping[str, int], name: str, entries: Sequence[tuple[str, Key, bytes]]
+    ) -> None:
+        """Add to named integers and insert entries that one of them numbers, in the words that end
+        the transaction: so those who come next wait for the server's work, and for no network.
+        """
+        self._do(*self._tally(deltas))
+        less = len(entries)
+        for table, key, body in entries:
+            less -= 1
+            statements = self._statements[table]
+            if not statements.numbered:
+                statements.numbered = statements.add_numbered(self._driver.place.ours.numbers)
+            self._do(statements.numbered, (*key, less, encoded(body), name))
 
     def totals(self, prefix: str) -> dict[str, int]:
         """The named integers of a prefix."""
@@ -368,6 +382,14 @@ class Writing:
                 parameters = unique.parameters(key, values)
                 if parameters is not None and self._ask(unique.others, parameters):
                     raise UniqueClash(unique.name)
+
+    def _tally(self, deltas: Mapping[str, int]) -> tuple[str, list[str | int]]:
+        """The statement that tallies, and its parameters."""
+        self._write_token()
+        self._changed = self._tallied = True
+        # In the order in which everybody locks them.
+        parameters = [part for pair in sorted(deltas.items()) for part in pair]
+        return self._driver.place.ours.tally(len(deltas)), parameters
 
     def _write_token(self) -> None:
         self._token = self._driver.tokens.next()

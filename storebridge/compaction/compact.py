@@ -14,7 +14,7 @@ from storebridge.compaction.pace import Pace
 from storebridge.compaction.pruning import Pruner
 from storebridge.compaction.report import CompactionReport
 from storebridge.compaction.retention import Retention, check_rules
-from storebridge.driver.capabilities import Compactor
+from storebridge.driver.capabilities import Compactor, Tidier
 from storebridge.errors import ReadOnlyError, StorebridgeError, TransactionError
 from storebridge.times import rfc3339
 
@@ -45,7 +45,7 @@ def compact(
         for layout in layouts:
             pruner.prune(layout)
         if above is not None and not dry_run:
-            skipped = reclaim(database, pruner.pace, above)
+            skipped = _make_room(database, pruner.pace, above)
     else:
         skipped = "a hook did not let it begin"
     report = CompactionReport(
@@ -73,6 +73,15 @@ def free_share(database: Database) -> float | None:
     return usage.free / usage.size if usage.size else 0.0
 
 
+def _make_room(database: Database, pace: Pace, above: float) -> str | None:
+    if not isinstance(database.driver, Tidier):
+        return reclaim(database, pace, above)
+    try:
+        return database._guarded(database.driver.tidy)
+    except StorebridgeError as error:
+        return str(error)
+
+
 def reclaim(database: Database, pace: Pace, above: float) -> str | None:
     """Give free space back, if it is worth it. Returns why not, or not all."""
     share = free_share(database)
@@ -97,9 +106,11 @@ def _check_may(database: Database, *, dry_run: bool) -> None:
 
 
 def _size(database: Database) -> int | None:
-    if not isinstance(database.driver, Compactor):
-        return None
-    return database._guarded(database.driver.usage).size
+    if isinstance(database.driver, Tidier):
+        return database._guarded(database.driver.size)
+    if isinstance(database.driver, Compactor):
+        return database._guarded(database.driver.usage).size
+    return None
 
 
 def _notes(database: Database, rules: Sequence[Retention], pruner: Pruner) -> list[str]:

@@ -1,7 +1,15 @@
 """What a backend is written against: the contract, and helpers that several backends share."""
 
 from storebridge.driver.backend import Backend, Options
-from storebridge.driver.capabilities import Compactor, Notifier, Reclaimed, Usage
+from storebridge.driver.capabilities import (
+    Compactor,
+    Notifier,
+    Pipelined,
+    PipelinedTransaction,
+    Reclaimed,
+    Tidier,
+    Usage,
+)
 from storebridge.driver.contract import (
     Driver,
     DriverError,
@@ -37,11 +45,14 @@ __all__ = [
     "Key",
     "Notifier",
     "Options",
+    "Pipelined",
+    "PipelinedTransaction",
     "Position",
     "Range",
     "Reclaimed",
     "Rows",
     "Table",
+    "Tidier",
     "Traits",
     "Transaction",
     "UniqueClash",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
+
+from storebridge.driver.contract import Key, Transaction, Values
 
 
 class Usage(NamedTuple):
@@ -53,6 +55,20 @@ class Compactor(Protocol):
 
 
 @runtime_checkable
+class Tidier(Protocol):
+    """A driver whose engine keeps free space for itself, to use it again."""
+
+    def size(self) -> int:
+        """Bytes on disk. Costs little, however large the database is."""
+
+    def tidy(self) -> str | None:
+        """Have the engine do now what it does by itself in the end: make the space of what was
+        removed usable again. Others may read and write meanwhile. Returns why that was not done, or
+        not everywhere, in one line.
+        """
+
+
+@runtime_checkable
 class Notifier(Protocol):
     """A driver that hears of what other processes commit, at once. Now and then it misses some, so
     whoever waits looks by itself as well.
@@ -66,6 +82,34 @@ class Notifier(Protocol):
 
     def remove_listener(self, heard: Callable[[], object]) -> None:
         """Call it no more."""
+
+
+class PipelinedTransaction(Transaction, Protocol):
+    """A write transaction that is far from its engine. What needs no answer is not waited for: that
+    it failed is told by a later call, at the latest by `commit`.
+    """
+
+    def add(self, table: str, key: Key, values: Values, body: bytes) -> None:
+        """As `insert`, where nobody asks whether the key existed: then nothing is changed."""
+
+    def remove(self, table: str, key: Key, values: Values | None) -> None:
+        """As the contract's, also where the entry is not there."""
+
+    def number(
+        self, deltas: Mapping[str, int], name: str, entries: Sequence[tuple[str, Key, bytes]]
+    ) -> None:
+        """As `tally`, and then insert entries, each of a table without columns, whose key's last
+        field is their number: what the named integer then is for the last of them, one less for
+        each before it. They are given without that field.
+        """
+
+
+@runtime_checkable
+class Pipelined(Protocol):
+    """A driver whose write transactions are better told things than asked."""
+
+    def begin_pipelined(self) -> PipelinedTransaction:
+        """As `begin(write=True)`."""
 
 
 @runtime_checkable

@@ -49,3 +49,13 @@ def sql(postgresql: Database) -> Iterator[psycopg.Connection]:
     """A plain connection to the server, as its administrator."""
     with postgresql.connect() as connection:
         yield connection
+
+
+@pytest.fixture
+def role(sql: psycopg.Connection, schema: str) -> Iterator[str]:
+    """A user without any right."""
+    name = f"role_{schema}"
+    sql.execute(f"CREATE ROLE {name} LOGIN")
+    yield name
+    sql.execute(f"DROP OWNED BY {name}")
+    sql.execute(f"DROP ROLE {name}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,12 +31,7 @@ from storebridge.testing.harness import writing
 from storebridge.testing.samples import TEXTS
 from storebridge.testing.stores.base import assert_sound, edit_body
 from tests.postgres_server import Database
-
-GRANTS = (
-    "GRANT USAGE ON SCHEMA {schema} TO {role}",
-    "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role}",
-)
-"""As the backend's README tells."""
+from tests.unit.sqlalchemy.roles import GRANTS, as_role
 
 
 def ask(connection: psycopg.Connection, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
@@ -231,20 +225,6 @@ def test_long_names(target: str) -> None:
 # --- who may do what ---
 
 
-@pytest.fixture
-def role(sql: psycopg.Connection, schema: str) -> Iterator[str]:
-    """A user without any right."""
-    name = f"role_{schema}"
-    sql.execute(f"CREATE ROLE {name} LOGIN")
-    yield name
-    sql.execute(f"DROP OWNED BY {name}")
-    sql.execute(f"DROP ROLE {name}")
-
-
-def as_role(target: str, role: str) -> str:
-    return re.sub(r"//[^@]*@", f"//{role}@", target)
-
-
 def test_no_right_to_make_tables(target: str, role: str) -> None:
     """Who may not make tables is told what to do, and nothing is made."""
     with pytest.raises(ConfigurationError, match=r"may not make .*once") as caught:
@@ -302,3 +282,43 @@ def test_a_database_of_another_encoding(postgresql: Database, sql: psycopg.Conne
             open_database(postgresql.url.rpartition("/")[0] + f"/{name}")
     finally:
         sql.execute(f"DROP DATABASE {name}")
+
+
+@pytest.mark.parametrize("name", ['a"b', "a%b", "a%%sb"])
+def test_a_schema_that_cannot_be_named(
+    postgresql: Database, sql: psycopg.Connection, name: str
+) -> None:
+    """A schema of the search path whose name could be taken for something else is refused."""
+    user = f"user_{uuid.uuid4().hex[:8]}"
+    quoted = psycopg.sql.Identifier(name).as_string(sql)
+    sql.execute(f"CREATE SCHEMA {quoted}")
+    sql.execute(f"CREATE ROLE {user} LOGIN SUPERUSER")
+    try:
+        sql.execute(f"ALTER ROLE {user} SET search_path = {quoted}")
+        with pytest.raises(ConfigurationError, match=r"cannot be used; .*\?schema="):
+            open_database(as_role(postgresql.url, user))
+        assert relations(sql, quoted) == set()
+    finally:
+        sql.execute(f"DROP SCHEMA {quoted} CASCADE")
+        sql.execute(f"DROP ROLE {user}")
+
+
+def test_a_schema_with_a_name_of_its_own(postgresql: Database, sql: psycopg.Connection) -> None:
+    """A schema of the search path can have capitals, spaces and quotes in its name."""
+    user = f"user_{uuid.uuid4().hex[:8]}"
+    quoted = psycopg.sql.Identifier(f"Mr O'Neill; -- {user}").as_string(sql)
+    sql.execute(f"CREATE SCHEMA {quoted}")
+    sql.execute(f"CREATE ROLE {user} LOGIN SUPERUSER")
+    try:
+        sql.execute(f"ALTER ROLE {user} SET search_path = {quoted}")
+        for _ in range(2):
+            with open_database(as_role(postgresql.url, user)) as database:
+                jobs = JobStore(database)
+                jobs.create(Job(labels={"a": "b"}))
+                assert len(jobs.find(labels="a=b")) == jobs.count()
+                database.compact()
+                assert_sound(database)
+        assert "jobs" in relations(sql, quoted)
+    finally:
+        sql.execute(f"DROP SCHEMA {quoted} CASCADE")
+        sql.execute(f"DROP ROLE {user}")
