@@ -46,10 +46,10 @@ def parse(text: str | None) -> Sizes:
         return Sizes(16 * 2**30 if ROOMY else 512 * _MIB)
     match = _SIZE.fullmatch(text.upper())
     size = int(match[1]) * _UNITS[match[2]] if match else 0
-    if not _MIB <= size <= sys.maxsize // 4:
+    if not _MIB <= size <= (2**60 if ROOMY else 2**30):
+        to = "on, such as 64M or 16G" if ROOMY else "to 1G, as addresses here have 32 bits"
         raise DriverError(
-            ErrorKind.CONFIGURATION,
-            f"map_size={text}: expected a number of bytes from 1M on, such as 64M or 16G",
+            ErrorKind.CONFIGURATION, f"map_size={text}: expected a number of bytes from 1M {to}"
         )
     return Sizes(size)
 

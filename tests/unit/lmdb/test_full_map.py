@@ -137,6 +137,18 @@ def small_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sizes, "_MIB", 2**16)
 
 
+@pytest.mark.parametrize("text", ["3G", "1025M"])
+def test_a_map_beyond_short_addresses_is_refused(
+    path: Path, open_driver: Open, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setattr(sizes, "ROOMY", False)
+    with pytest.raises(DriverError, match="from 1M to 1G, as addresses here have 32 bits"):
+        open_driver(map_size=text)
+    assert not path.exists()
+    for allowed in ("1G", "512M"):
+        assert sizes.parse(allowed).first == 16 * 2**20
+
+
 def test_a_small_map_grows_by_itself(open_driver: Open, small_start: None) -> None:
     driver = open_driver(map_size="64M")
     first = driver.describe()["mapsize"]
