@@ -38,7 +38,11 @@ _UNFINISHED = " <unfinished ...>"
 _RESULT = re.compile(r"\) += (-?\d+)")
 _FILE = re.compile(r"(?:^|, )(\d+)<(/[^>]*)>")
 _OFFSET = re.compile(r", (\d+)\) += \d+$")
+_OPENED = re.compile(r"\) += (\d+)<(/[^>]*)>")
 _MARKED = re.compile(rf'{_NO_FILE}, "{_MARK}([^"]*)"')
+
+_File = tuple[str, str]
+"""Number and path: so the files of several processes are told apart."""
 
 
 class Traffic(NamedTuple):
@@ -77,7 +81,18 @@ def traffic_of(
     with TemporaryDirectory() as folder:
         log = Path(folder, "log")
         calls = ",".join(f"?{name}" for name in _TRACED)
-        strace = ["strace", "-f", "-y", "-s", "200", "-e", f"trace={calls}", "-e", "signal=none"]
+        strace = [
+            "strace",
+            "-f",
+            "--seccomp-bpf",
+            "-y",
+            "-s",
+            "200",
+            "-e",
+            f"trace={calls}",
+            "-e",
+            "signal=none",
+        ]
         subprocess.run(
             [*strace, "-o", log, *command], cwd=cwd, env=env, check=True, capture_output=True
         )
@@ -108,15 +123,16 @@ class _Observer:
         self._under = str(under)
         self._bytes = self._syncs = self._blocks = 0
         self._dirty: dict[str, set[int]] = {}
-        self._positions: dict[str, int] = {}
-        self._waiting: set[str] = set()  # descriptors whose every write waits for the disk
+        self._positions: dict[_File, int] = {}
+        self._waiting: set[_File] = set()  # whose every write waits for the disk
 
     def take(self, before: Traffic) -> Traffic:
         """Add it to what was there before. What was not synced is written some time later."""
         for path in list(self._dirty):
             self._flush(path)
-        sums = (before.bytes + self._bytes, before.syncs + self._syncs, before.blocks)
-        found = Traffic(*sums[:2], sums[2] + self._blocks)
+        found = Traffic(
+            before.bytes + self._bytes, before.syncs + self._syncs, before.blocks + self._blocks
+        )
         self._bytes = self._syncs = self._blocks = 0
         return found
 
@@ -126,10 +142,9 @@ class _Observer:
         # `sendfile` and `writev` name the file that is written first, the other copies last.
         descriptor, path = files[0 if name not in _COPIES[2:] else -1] if files else ("", "")
         if name in _OPENS:
-            self._positions[str(result)] = 0
-            (self._waiting.add if "SYNC" in arguments else self._waiting.discard)(str(result))
+            self._open(arguments)
         elif name in _SEEKS:
-            self._positions[descriptor] = result
+            self._positions[descriptor, path] = result
         elif name in _GLOBAL_SYNCS:
             self._sync(*self._dirty)
         elif not f"{path}{os.sep}".startswith(f"{self._under}{os.sep}"):
@@ -137,20 +152,27 @@ class _Observer:
         elif name in _SYNCS:
             self._sync(path)
         else:
-            self._write(name, arguments, result, descriptor, path)
+            self._write(name, arguments, result, (descriptor, path))
 
-    def _write(self, name: str, arguments: str, length: int, descriptor: str, path: str) -> None:
+    def _open(self, arguments: str) -> None:
+        opened = _OPENED.search(arguments)
+        if opened is not None:
+            file = opened[1], opened[2]
+            self._positions[file] = 0
+            (self._waiting.add if "SYNC" in arguments else self._waiting.discard)(file)
+
+    def _write(self, name: str, arguments: str, length: int, file: _File) -> None:
         offset = _OFFSET.search(arguments)
         if name in _POSITIONED and offset is not None:
             start = int(offset[1])
         else:
-            start = self._positions.get(descriptor, 0)
-            self._positions[descriptor] = start + length
+            start = self._positions.get(file, 0)
+            self._positions[file] = start + length
         self._bytes += length
         blocks = range(start // BLOCK, (start + length + BLOCK - 1) // BLOCK)
-        self._dirty.setdefault(path, set()).update(blocks)
-        if descriptor in self._waiting:
-            self._sync(path)
+        self._dirty.setdefault(file[1], set()).update(blocks)
+        if file in self._waiting:
+            self._sync(file[1])
 
     def _sync(self, *paths: str) -> None:
         self._syncs += 1
