@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import subprocess
 import sys
+from contextlib import suppress
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -71,8 +72,16 @@ def boot_id() -> str:
         boot = _output("sysctl", "-n", "kern.bootsessionuuid")
         machine = _output("sysctl", "-n", "kern.uuid")
     # A machine's identifier is a secret to whoever is not on it: see machine-id(5).
-    digest = hashlib.sha256(f"storebridge {machine}".encode()).hexdigest()[:12]
+    digest = _sha256(f"storebridge {machine}".encode()).hexdigest()[:12]
     return f"{boot}@{digest}" if machine else boot
+
+
+def _sha256(data: bytes) -> Any:
+    # `hashlib` brings OpenSSL along, 4 MB of memory: as `random` does, try the lean module first.
+    for name in ("_sha2", "_sha256", "hashlib"):
+        with suppress(ImportError, AttributeError):
+            return import_module(name).sha256(data)
+    raise AssertionError("a Python without SHA-256")
 
 
 def _machine_of(boot: str) -> str:
@@ -122,4 +131,6 @@ def _is_hidden(pid: int) -> bool:
 
 
 def _output(*command: str) -> str:
+    import subprocess  # only where there is no /proc
+
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()

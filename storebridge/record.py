@@ -124,7 +124,9 @@ class Codec(Generic[R]):
             except InvalidRecordError as error:
                 raise InvalidRecordError(f"{name}: {error}") from None
         for name in self._more_times:
-            setattr(record, name, _in_utc(name, getattr(record, name)))
+            time = getattr(record, name)
+            if time is not None:
+                setattr(record, name, _in_utc(name, time))
         for name, annotation in self._times_within.items():
             setattr(record, name, _within_in_utc(name, getattr(record, name), annotation))
 
@@ -244,9 +246,7 @@ def _is_time(kind: inspect.Type) -> bool:
     return inspect.DateTimeType in found and found <= {inspect.DateTimeType, inspect.NoneType}
 
 
-def _in_utc(name: str, time: datetime | None) -> datetime | None:
-    if time is None:
-        return None
+def _in_utc(name: str, time: datetime) -> datetime:
     if not isinstance(time, datetime) or time.tzinfo is None:
         raise InvalidRecordError(f"{name}: expected a time with a zone, got {time!r}")
     try:
