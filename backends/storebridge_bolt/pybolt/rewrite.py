@@ -202,11 +202,13 @@ class TreeWriter:
     def _put_children(self, node: Branch) -> list[int]:
         """Give a branch's nodes their pages; the children, which are all pages then."""
         if node.nodes:
-            children = node.children
-            node.children = [
-                child if child.__class__ is int else self.put(child)  # type: ignore[arg-type]
-                for child in children
-            ]
+            children = node.children = list(node.children)
+            # Where nothing else differs only those that do need to be looked at.
+            places = range(len(children)) if node.origin is None else node.origin[2]
+            for place in places:
+                child = children[place]
+                if child.__class__ is not int:
+                    children[place] = self.put(child)  # type: ignore[arg-type]
             node.nodes = 0
         return node.children  # type: ignore[return-value]
 
