@@ -12,21 +12,16 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.by_hand import LmdbByHand, SqliteByHand
+from benchmarks.contenders.base import PATH, execution
 from benchmarks.race import race
 from storebridge import (
     EXECUTION_STATES,
     Execution,
     ExecutionStore,
     open_execution_store,
-    to_json,
 )
 
 RECORDS = 20_000
-_PATH = ("Created", "BidAccepted", "Running", "WaitingVerification", "ResultAccepted", "Publishing")
-_SPEC = to_json(
-    {"engine": {"type": "docker", "params": {"image": "ubuntu", "cmd": ["x" * 40] * 8}}}
-)
-_JOBS = [f"j-{random.Random(number).randbytes(16).hex()}" for number in range(4000)]
 
 
 class _ByHand(Protocol):
@@ -62,31 +57,21 @@ class Pair:
 
     def create_ours(self, count: int) -> None:
         with self.ours.database.transaction():
-            self.our_ids = [self.ours.create(_execution(i)).id for i in range(count)]
+            self.our_ids = [self.ours.create(execution(i)).id for i in range(count)]
         random.Random(count).shuffle(self.our_ids)
 
     def create_by_hand(self, count: int) -> None:
         self.hand.begin()
-        made = [_execution(i) for i in range(count)]
-        for execution in made:
-            self.hand.create(execution)
+        made = [execution(i) for i in range(count)]
+        for each in made:
+            self.hand.create(each)
         self.hand.commit()
-        self.hand_ids = [execution.id for execution in made]
+        self.hand_ids = [each.id for each in made]
         random.Random(count).shuffle(self.hand_ids)
 
     def close(self) -> None:
         self.ours.close()
         self.hand.close()
-
-
-def _execution(number: int) -> Execution:
-    return Execution(
-        job_id=_JOBS[number % len(_JOBS)],
-        node_id=f"node-{number % 20}",
-        desired_state="Running",
-        spec=_SPEC,
-        message="accepted by the scheduler",
-    )
 
 
 @pytest.fixture(params=["sqlite", "lmdb"])
@@ -123,13 +108,13 @@ def test_create(benchmark: BenchmarkFixture, pair: Pair) -> None:
 def test_set_state(benchmark: BenchmarkFixture, pair: Pair) -> None:
     """Passing every record into its next state, in random order, in one transaction."""
     pair.fill(RECORDS)
-    steps = iter(range(1, len(_PATH)))
-    state = _PATH[0]
+    steps = iter(range(1, len(PATH)))
+    state = PATH[0]
     allowed = frozenset(EXECUTION_STATES.transitions)
 
     def next_step() -> None:
         nonlocal state
-        state = _PATH[next(steps)]
+        state = PATH[next(steps)]
 
     def ours() -> None:
         set_state = pair.ours.set_state
@@ -149,7 +134,7 @@ def test_set_state(benchmark: BenchmarkFixture, pair: Pair) -> None:
         ours=ours,
         theirs=by_hand,
         operations=RECORDS,
-        rounds=len(_PATH) - 1,
+        rounds=len(PATH) - 1,
         target=f"{pair.backend}.set_state",
         prepare=next_step,
     )

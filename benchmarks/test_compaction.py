@@ -20,6 +20,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 from storebridge_bolt.pybolt import DB
 
+from benchmarks.contenders.base import SPEC
 from benchmarks.race import race
 from benchmarks.record import FULL
 from benchmarks.targets import judge
@@ -30,15 +31,11 @@ from storebridge import (
     Retention,
     open_database,
     open_execution_store,
-    to_json,
 )
 
 RECORDS = 1_000_000 if FULL else 100_000
 BACKENDS = ("sqlite", "lmdb", "bolt")
 _BATCH = 10_000
-_SPEC = to_json(
-    {"engine": {"type": "docker", "params": {"image": "ubuntu", "cmd": ["x" * 40] * 8}}}
-)
 _PAST = datetime(2026, 1, 1, tzinfo=UTC)
 
 Alone = Callable[[Path], object]
@@ -62,7 +59,7 @@ def _fill(path: Path, count: int, states: Sequence[str] = EXECUTION_STATES.state
                     job_id=f"j-{number % 4000}",
                     node_id=f"node-{number % 20}",
                     state=states[number % len(states)],
-                    spec=_SPEC,
+                    spec=SPEC,
                     message="accepted by the scheduler",
                 )
                 for number in range(first, first + _BATCH)

@@ -15,24 +15,13 @@ from diskcache import Cache
 from pytest_benchmark.fixture import BenchmarkFixture
 from sqlitedict import SqliteDict
 
+from benchmarks.contenders.base import setting
 from benchmarks.race import race
 from storebridge import KeyValueStore, open_database
 
 KEYS = [f"setting-{number:05}" for number in range(5000)]
 SETS = 10
 Peer = MutableMapping[str, Any]
-
-
-def value(number: int) -> dict[str, Any]:
-    """A setting as such services keep them: about 150 bytes of JSON."""
-    return {
-        "enabled": number % 2 == 0,
-        "unit": "degC",
-        "setting": 20 + number / 7,
-        "range": [0, 100],
-        "sensor": f"sensor-{number % 20}",
-        "description": "fermentation temperature of the left vessel",
-    }
 
 
 class ByHand(dict[str, Any]):
@@ -105,11 +94,11 @@ def shuffled(count: int) -> list[str]:
 
 def test_get(benchmark: BenchmarkFixture, ours: KeyValueStore, theirs: Peer, name: str) -> None:
     """Reading all settings, one by one, in random order."""
-    given = {key: value(number) for number, key in enumerate(KEYS[:1000])}
+    given = {key: setting(number) for number, key in enumerate(KEYS[:1000])}
     ours.update(given)
     for key, each in given.items():
         theirs[key] = each
-    assert ours["setting-00007"] == theirs["setting-00007"] == value(7)
+    assert ours["setting-00007"] == theirs["setting-00007"] == setting(7)
     keys = shuffled(1000)
 
     def get(store: Any) -> None:
@@ -137,7 +126,7 @@ def test_set(benchmark: BenchmarkFixture, ours: KeyValueStore, theirs: Peer, nam
 
     def fill(store: Any) -> None:
         for number in range(SETS):
-            store[KEYS[number]] = value(number + turn)
+            store[KEYS[number]] = setting(number + turn)
 
     race(
         benchmark,

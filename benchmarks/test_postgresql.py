@@ -14,17 +14,14 @@ from collections.abc import Iterator
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from benchmarks.contenders.base import PATH, execution
 from benchmarks.postgres_by_hand import PostgresByHand
 from benchmarks.race import race
-from storebridge import Execution, ExecutionStore, open_execution_store, to_json
+from storebridge import ExecutionStore, open_execution_store
 from tests.postgres_server import Server, own_server
 
 RECORDS = 5_000
-_PATH = ("Created", "BidAccepted", "Running", "WaitingVerification", "ResultAccepted", "Publishing")
-_SPEC = to_json(
-    {"engine": {"type": "docker", "params": {"image": "ubuntu", "cmd": ["x" * 40] * 8}}}
-)
-_ALLOWED = {to: frozenset({at}) for at, to in itertools.pairwise(_PATH)}
+_ALLOWED = {to: frozenset({at}) for at, to in itertools.pairwise(PATH)}
 
 
 class Pair:
@@ -34,8 +31,8 @@ class Pair:
         self.ours: ExecutionStore = open_execution_store(f"{url}?schema=ours")
         self.hand = PostgresByHand(url)
         with self.ours.database.transaction():
-            self.our_ids = [self.ours.create(_execution(i)).id for i in range(RECORDS)]
-        self.hand_ids = self.hand.create_all([_execution(i) for i in range(RECORDS)])
+            self.our_ids = [self.ours.create(execution(i)).id for i in range(RECORDS)]
+        self.hand_ids = self.hand.create_all([execution(i) for i in range(RECORDS)])
         for ids in (self.our_ids, self.hand_ids):
             random.Random(RECORDS).shuffle(ids)
         with server.connect() as connection:
@@ -44,16 +41,6 @@ class Pair:
     def close(self) -> None:
         self.ours.close()
         self.hand.close()
-
-
-def _execution(number: int) -> Execution:
-    return Execution(
-        job_id=f"j-{number % 400}",
-        node_id=f"node-{number % 20}",
-        desired_state="Running",
-        namespace="default",
-        spec=_SPEC,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +69,7 @@ def test_set_state(pair: Pair, benchmark: BenchmarkFixture) -> None:
         return ids[first : first + operations]
 
     def step() -> str:
-        return _PATH[1 + at[0] * operations // RECORDS]
+        return PATH[1 + at[0] * operations // RECORDS]
 
     def ours() -> None:
         for record_id in part(pair.our_ids):
@@ -109,11 +96,11 @@ def test_create(pair: Pair, benchmark: BenchmarkFixture) -> None:
 
     def ours() -> None:
         for number in range(operations):
-            pair.ours.create(_execution(number))
+            pair.ours.create(execution(number))
 
     def theirs() -> None:
         for number in range(operations):
-            pair.hand.create(_execution(number))
+            pair.hand.create(execution(number))
 
     race(
         benchmark,

@@ -19,17 +19,15 @@ import lmdb
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from benchmarks.contenders.base import SPEC
 from benchmarks.race import race
 from benchmarks.record import FULL
 from benchmarks.targets import judge
-from storebridge import Execution, ExecutionStore, open_database, to_json
+from storebridge import Execution, ExecutionStore, open_database
 
 EXECUTIONS = 25_000
 COMMIT = 10_000
 _OFFSET = 2**63
-_SPEC = to_json(
-    {"engine": {"type": "docker", "params": {"image": "ubuntu", "cmd": ["x" * 40] * 8}}}
-)
 _FILTERS = ("job_id", "state", "node_id", "namespace")
 
 
@@ -45,7 +43,7 @@ def make(path: Path, executions: int) -> int:
                             job_id=f"j-{number % 4000:032x}",
                             node_id=f"node-{number % 20}",
                             desired_state="Running",
-                            spec=_SPEC,
+                            spec=SPEC,
                         )
                     )
                     store.set_state(made.id, "BidAccepted")

@@ -16,9 +16,7 @@ from storebridge import Execution, to_json
 CALLERS = 64
 PATH = ("Created", "BidAccepted", "Running", "WaitingVerification", "ResultAccepted", "Publishing")
 """The states that each execution goes through, so that it can be changed five times."""
-_SPEC = to_json(
-    {"engine": {"type": "docker", "params": {"image": "ubuntu", "cmd": ["x" * 40] * 8}}}
-)
+SPEC = to_json({"engine": {"type": "docker", "params": {"image": "ubuntu", "cmd": ["x" * 40] * 8}}})
 _JOBS = [f"j-{random.Random(number).randbytes(16).hex()}" for number in range(4000)]
 
 
@@ -39,7 +37,7 @@ def execution(number: int) -> Execution:
         node_id=f"node-{number % 20}",
         state=PATH[0],
         desired_state="Running",
-        spec=_SPEC,
+        spec=SPEC,
         message="accepted by the scheduler",
     )
 
