@@ -62,7 +62,7 @@ def examine(location: Location, *, quick: bool = False) -> Iterator[Finding]:
     try:
         database = open_database(location, read_only=True, create=False)
     except StorebridgeError as error:
-        yield _closed(error)
+        yield _closed(error, path)
         return
     with database:
         parts: tuple[Callable[[Database], Iterator[Finding]], ...] = (
@@ -77,10 +77,12 @@ def examine(location: Location, *, quick: bool = False) -> Iterator[Finding]:
                 yield Finding(part.__name__.strip("_"), "bad", str(error))
 
 
-def _closed(error: StorebridgeError) -> Finding:
+def _closed(error: StorebridgeError, path: Path | None) -> Finding:
     if isinstance(error, StoreLockedError):
         what = f"in use, so its content was not looked at: {error}"
         return Finding("opening", "notice", what, "stop the service, or ask it, then look again")
+    if path is None:
+        return Finding("opening", "bad", str(error), "mend the location, the network or the server")
     return Finding("opening", "bad", str(error), "storebridge restore BACKUP LOCATION")
 
 

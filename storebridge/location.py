@@ -21,7 +21,8 @@ from storebridge.errors import ConfigurationError
 
 _scheme = re.compile(r"([a-z][a-z0-9+.-]+):")
 # Up to the last @ before the query: a password may hold an @, / or ? that should have been escaped.
-_password = re.compile(r"(//[^/@:]*):(?:[^?]*|[^/]*)@")
+# Not what is hidden already: of a message nothing else must go.
+_password = re.compile(r"(//[^/@:]*):(?!\*\*\*@)(?:[^?]*|[^/]*)@")
 _password_option = re.compile(r"(?i)([?&][^=&]*pass[^=&]*=)[^&]*")
 _bare_query = re.compile(r"\?(?=[a-z_]+=)")
 OPTIONS = ("compact", "durability", "lock_timeout", "mode", "read_only")

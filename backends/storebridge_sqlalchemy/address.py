@@ -41,8 +41,6 @@ class Address:
     """None: the first one of the connection's search path."""
     prefix: str
     pool_size: int
-    text: str
-    """For messages: without the password."""
 
     @property
     def conninfo_to_look(self) -> str:
@@ -69,7 +67,7 @@ def address_of(target: str, extra: Mapping[str, str]) -> Address:
     except (sa.exc.ArgumentError, ValueError, TypeError):
         raise _wrong(
             "the location cannot be understood; write postgresql+psycopg://user@host:port/database,"
-            " and in a password @ as %40, : as %3A, / as %2F"
+            " in a password @ as %40, : as %3A, / as %2F, and several hosts as ?host=a,b"
         ) from None
     # A password with an @ in it looks like one that ends there, and a host that has the rest.
     if "@" in str(connect.get("host", "")):
@@ -84,7 +82,6 @@ def address_of(target: str, extra: Mapping[str, str]) -> Address:
         schema=own.get("schema"),
         prefix=own.get("prefix", ""),
         pool_size=int(own.get("pool_size", 8)),
-        text=_text(url, own),
     )
 
 
@@ -99,11 +96,6 @@ def owner_of(application: str) -> tuple[int, str] | None:
     if len(words) != 3 or words[0] != "storebridge" or not words[1].isdecimal():
         return None
     return int(words[1]), words[2]
-
-
-def _text(url: sa.URL, own: Mapping[str, str]) -> str:
-    query = {name: own[name] for name in ("schema", "prefix") if name in own}
-    return url.set(query=query).render_as_string(hide_password=True)
 
 
 def _checked(name: str, text: str) -> str:

@@ -49,10 +49,9 @@ class Found(NamedTuple):
 class Place:
     """Where the tables are: a schema, and what their names begin with."""
 
-    def __init__(self, schema: str, prefix: str, text: str) -> None:
+    def __init__(self, schema: str, prefix: str) -> None:
         self.schema = schema
         self.prefix = prefix
-        self.text = text
         self.ours = Ours(sa.MetaData(schema=schema), prefix)
 
     def read_layout(self, link: Link) -> int | None:
@@ -117,7 +116,7 @@ class Place:
                 raise
             raise DriverError(
                 ErrorKind.CONFIGURATION,
-                f"{self.text}: may not make the tables that are missing: have their owner open it"
+                f"may not make the tables that are missing: have their owner open it"
                 f" once, or grant CREATE on the schema {self.schema}: {error}",
             ) from error
 
@@ -165,7 +164,7 @@ class Place:
             if not ours:
                 raise DriverError(
                     ErrorKind.FOREIGN,
-                    f"{self.text}: the schema {self.schema} has a {name} that is not one of"
+                    f"the schema {self.schema} has a {name} that is not one of"
                     " storebridge; choose another one with ?schema=, or other names with ?prefix=",
                 )
 

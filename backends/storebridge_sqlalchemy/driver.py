@@ -62,7 +62,6 @@ class PostgresDriver:
         _drivers.add(self)
 
     def _find_place(self) -> Place:
-        text = self._address.text
         (version, encoding, current), *_ = self._pool.ask(
             "SELECT current_setting('server_version_num')::int,"
             " current_setting('server_encoding'), current_schema()::text"
@@ -70,30 +69,30 @@ class PostgresDriver:
         if version < OLDEST_SERVER:
             raise DriverError(
                 ErrorKind.CONFIGURATION,
-                f"{text}: the server is PostgreSQL {version // 10000}; it must be 13 or newer",
+                f"the server is PostgreSQL {version // 10000}; it must be 13 or newer",
             )
         if encoding != "UTF8":
             raise DriverError(
                 ErrorKind.CONFIGURATION,
-                f"{text}: the database is encoded in {encoding}; make one with ENCODING 'UTF8'",
+                f"the database is encoded in {encoding}; make one with ENCODING 'UTF8'",
             )
         schema = self._address.schema or current
         if schema is None:
             raise DriverError(
                 ErrorKind.CONFIGURATION,
-                f"{text}: no schema of the search path exists; name one with ?schema=",
+                "no schema of the search path exists; name one with ?schema=",
             )
         if set(schema) & _DISTURBING:
             raise DriverError(
                 ErrorKind.CONFIGURATION,
-                f"{text}: the schema {schema!r} of the search path has a name that cannot be used;"
+                f"the schema {schema!r} of the search path has a name that cannot be used;"
                 " name another one with ?schema=",
             )
-        place = Place(schema, self._address.prefix, text)
+        place = Place(schema, self._address.prefix)
         may_make = self._options.create and not self._options.read_only
         if not may_make and self._read_layout(place) is None:
             raise DriverError(
-                ErrorKind.CONFIGURATION, f"{text}: there is no database in the schema {schema}"
+                ErrorKind.CONFIGURATION, f"there is no database in the schema {schema}"
             )
         return place
 
@@ -131,7 +130,7 @@ class PostgresDriver:
     def begin_pipelined(self) -> Writing:
         """Start a write transaction."""
         if self._options.read_only:
-            raise DriverError(ErrorKind.READ_ONLY, f"{self.place.text}: opened read-only")
+            raise DriverError(ErrorKind.READ_ONLY, "opened read-only")
         self._wrote = True
         return Writing(self, self._take())
 
@@ -172,7 +171,7 @@ class PostgresDriver:
             # What cannot be tidied up now is, by somebody else, in a month.
             with suppress(DriverError):
                 self.tokens.forget(self._pool)
-        self._unusable = f"{self.place.text}: the database is closed"
+        self._unusable = "the database is closed"
         self._ears.close()
         self._pool.close()
 
@@ -208,7 +207,7 @@ class PostgresDriver:
 
     def locked(self) -> DriverError:
         """What to say when something could not be locked in time."""
-        waited = f"{self.place.text}: waited {self._options.lock_timeout:g} s for what another"
+        waited = f"waited {self._options.lock_timeout:g} s for what another"
         holders = []
         with suppress(DriverError):  # of asking who it is
             holders = self._writers()
@@ -255,7 +254,7 @@ class PostgresDriver:
         """In a forked child: what is said over the parent's connections here would be said in the
         midst of its own words.
         """
-        self._unusable = f"{self.place.text}: opened before a fork; open it again in the child"
+        self._unusable = "opened before a fork; open it again in the child"
         _parents.append(self._pool)
 
 

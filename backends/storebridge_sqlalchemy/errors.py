@@ -22,6 +22,7 @@ _KINDS = {
 }
 _CLASSES = {"28": ErrorKind.CONFIGURATION}
 """By the first two characters: authorisation."""
+_ALL = "Multiple connection attempts failed"
 
 
 def kind(error: BaseException) -> ErrorKind | None:
@@ -35,11 +36,13 @@ def kind(error: BaseException) -> ErrorKind | None:
 
 
 def in_one_line(error: BaseException) -> str:
-    """All that libpq says of a connection that failed: each host that was tried has lines of its
-    own, and hints begin on new ones.
+    """All that is said of a connection that failed: each host that was tried has lines of its own,
+    and hints begin on new ones.
     """
+    # Before the list of all failures stands the last one, which is in it.
+    text = str(error)
     said = ""
-    for line in filter(None, map(str.strip, str(error).splitlines())):
+    for line in filter(None, map(str.strip, text[max(0, text.find(_ALL)) :].splitlines())):
         if not said:
             said = line
         elif line.startswith("- "):

@@ -86,11 +86,11 @@ class Pool:
         except PoolTimeoutError:
             raise DriverError(
                 ErrorKind.LOCKED,
-                f"{self._address.text}: all {self._address.pool_size} connections were in use for"
+                f"all {self._address.pool_size} connections were in use for"
                 f" {self._timeout:g} s; raise pool_size, or read in shorter transactions",
             ) from None
         except InvalidRequestError as error:  # also the new connection is unfit already
-            text = f"{self._address.text}: cannot connect: the server ends what it has begun"
+            text = "cannot connect: the server ends what it has begun"
             raise DriverError(ErrorKind.OTHER, text) from error
         ghosts, self.ghosts = self.ghosts, []
         try:
@@ -119,7 +119,7 @@ class Pool:
             return psycopg.connect(**self._address.connect, autocommit=True)
         except psycopg.Error as error:
             found = kind(error) or ErrorKind.OTHER
-            said = f"{self._address.text}: cannot connect: {in_one_line(error)}"
+            said = f"cannot connect: {in_one_line(error)}"
             raise DriverError(found, said) from error
 
     def close(self) -> None:

@@ -133,7 +133,7 @@ class Reading:
 
     def _rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         if self._lease is None:
-            raise _ended(self._driver)
+            raise _ended()
         if self._single:
             return self._link.single(sql, parameters)
         if not self._begun:
@@ -148,7 +148,7 @@ class Reading:
         return statements.absent
 
     def _refusal(self) -> DriverError:
-        return DriverError(ErrorKind.READ_ONLY, f"{self._driver.place.text}: a read transaction")
+        return DriverError(ErrorKind.READ_ONLY, "a read transaction")
 
 
 class Writing:
@@ -340,7 +340,7 @@ class Writing:
 
     def _begin(self) -> None:
         if self._lease is None:
-            raise _ended(self._driver)
+            raise _ended()
         self._begun = True
         ours = self._driver.place.ours
         self._alone = self._driver.take_conflict()
@@ -408,5 +408,5 @@ class Writing:
         return error
 
 
-def _ended(driver: PostgresDriver) -> DriverError:
-    return DriverError(ErrorKind.OTHER, f"{driver.place.text}: the transaction has ended")
+def _ended() -> DriverError:
+    return DriverError(ErrorKind.OTHER, "the transaction has ended")

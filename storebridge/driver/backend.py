@@ -27,7 +27,8 @@ class Options:
     """Permissions of every file that is made."""
     compact: float | None = None
     """Not for drivers: the free share of the files from which opening gives space back."""
-    extra: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Not to be shown: one of them may be a password."""
 
 
 class Backend(Protocol):

@@ -166,3 +166,11 @@ def test_executions_are_looked_at_too(sqlite: Sample) -> None:
         connection.execute("update execution set node_id = 'elsewhere'")
     connection.close()
     assert "execution" in _bad(sqlite.location)["content"].what
+
+
+def test_a_server_that_does_not_answer(run: Run) -> None:
+    """No backup mends that."""
+    result = run("doctor", "postgresql+psycopg://me@127.0.0.1:1/x", "--json")
+    assert result.exit_code == 1
+    assert "refused" in result.output
+    assert "restore" not in result.output

@@ -161,6 +161,13 @@ def test_passwords_are_hidden(text: str) -> None:
     assert "secret" not in str(caught.value).replace("se%2Fcret", "secret")
 
 
+def test_what_is_hidden_already() -> None:
+    """Of a message about a location nothing goes but its password."""
+    message = "postgresql://me:{}@host/x: write user@host, and in a password @ as %40"
+    hidden = hide_password(message.format("***"))
+    assert hidden == message.format("***")
+
+
 def page_with_magic(magic: int) -> bytes:
     return struct.pack("=16xI", magic).ljust(4096, b"\0")
 

@@ -7,12 +7,13 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from storebridge_sqlalchemy import backend
 from storebridge_sqlalchemy.address import address_of
 
-from storebridge import ConfigurationError, JobStore, StorageError, open_database
+from storebridge import ConfigurationError, Job, JobStore, StorageError, open_database
 from storebridge.driver import DriverError, ErrorKind, Options
 from tests.postgres_server import Database, Server, own_server
 
@@ -110,6 +111,37 @@ def test_no_error_has_the_password(postgresql: Database, caplog: pytest.LogCaptu
         assert "s3cr3t" not in f"{caught.value!r} {caught.value}"
         assert "\n" not in str(caught.value)
     assert "s3cr3t" not in caplog.text
+
+
+def test_an_unreachable_server_reads_well() -> None:
+    """What libpq says on several lines is sentences on one, of every host that was tried, and the
+    location stands there once.
+    """
+    with pytest.raises(StorageError) as caught:
+        open_database("postgresql+psycopg://me@127.0.0.1:1/x?durability=off")
+    said = str(caught.value)
+    assert said.startswith("postgresql+psycopg://me@127.0.0.1:1/x?durability=off: cannot connect: ")
+    assert said.endswith(
+        "Connection refused. Is the server running on that host and accepting TCP/IP connections?"
+    )
+    assert said.count("postgresql") == 1
+    with pytest.raises(StorageError) as caught:
+        open_database("postgresql+psycopg://me@/x?host=127.0.0.1,127.0.0.2&port=1,2")
+    said = str(caught.value)
+    assert said.count("Connection refused. Is the server") == 2
+    assert "All failures were: host: '127.0.0.1'" in said
+    assert "; host: '127.0.0.2', port: '2'" in said
+
+
+def test_one_of_several_hosts(target: str) -> None:
+    """The first host that answers is taken."""
+    there = urlsplit(target)
+    query = f"host=127.0.0.1,{there.hostname}&port=1,{there.port}&{there.query}"
+    several = there._replace(netloc=f"{there.username}@", query=query).geturl()
+    with open_database(several) as database:
+        JobStore(database).create(Job())
+    with open_database(target) as database:
+        assert JobStore(database).count() == 1
 
 
 # --- TLS ---
