@@ -96,17 +96,19 @@ class Attack:
 
 
 def attack(harness: BackendHarness, rounds: int) -> None:
-    """So many rounds, in turns with nobody and with each kind of other process beside."""
+    """So many rounds, in turns with nobody and with each kind of other process beside; more, if
+    too few kills struck inside, as it happens on a busy machine."""
     seed = os.environ.get("STOREBRIDGE_SEED", "1")
     print(f"again with STOREBRIDGE_SEED={seed}")
     attack = Attack(harness, f"swap {seed}")
     kinds = BESIDE if harness.traits.processes == "many" else BESIDE[:1]
-    for number in range(rounds):
+    wanted = max(1, rounds // 4)
+    for number in range(4 * rounds):
+        if number >= rounds and attack.killed_inside >= wanted:
+            break
         attack.round(kinds[number % len(kinds)])
-    print(
-        f"{attack.killed_inside} of {rounds} killed inside, {attack.given_back} given back before"
-    )
-    assert attack.killed_inside >= rounds // 4
+    print(f"{attack.killed_inside} killed inside, {attack.given_back} given back before")
+    assert attack.killed_inside >= wanted
 
 
 @pytest.mark.parametrize(
