@@ -181,7 +181,9 @@ def layout_of(spec: RecordSpec[Any]) -> StoreLayout:
 
 
 def _record_table(spec: RecordSpec[Any]) -> Table:
-    columns = tuple(_column(spec.type, name) for name in spec.indexed)
+    # Once for all: msgspec evaluates every annotation each time that it is asked for one.
+    types = {field.name: field.type for field in msgspec.structs.fields(spec.type)}
+    columns = tuple(_column(spec.type, name, types[name]) for name in spec.indexed)
     indexes = [
         Index("created", ("created_at", "id")),
         Index("modified", ("modified_at", "id")),
@@ -217,9 +219,8 @@ def _label_table(name: str) -> Table:
     )
 
 
-def _column(record_type: type[Record], name: str) -> Field:
-    info = next(f for f in msgspec.structs.fields(record_type) if f.name == name)
-    kind = inspect.type_info(info.type)
+def _column(record_type: type[Record], name: str, annotation: Any) -> Field:
+    kind = inspect.type_info(annotation)
     optional = False
     if isinstance(kind, inspect.UnionType):
         optional = kind.includes_none
