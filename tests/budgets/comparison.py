@@ -25,6 +25,9 @@ class Kind(NamedTuple):
 
     words: str
     tolerance: float = 0.0
+    """As a share."""
+    slack: float = 0.0
+    """Besides that."""
 
 
 KINDS = {
@@ -33,6 +36,7 @@ KINDS = {
     # Other versions of Python call a little more or less of what is built in, and the writers' lock
     # looks around now and then.
     "calls": Kind("function calls", 0.03),
+    "libraries": Kind("calls within libraries", 0.06, 1),
     "steps": Kind("steps of SQLite's machine"),
     # Process numbers and times are in some bodies.
     "bytes": Kind("bytes handed to the disk", 0.03),
@@ -98,7 +102,7 @@ def differences(budgets: Budgets, backend: str, costs: Costs) -> Iterator[Differ
         found = costs.get(operation, {})
         for kind, value in budget.items():
             allowed = value * _scale(backend, kind)
-            tolerance = allowed * _tolerance(kind, budgets.sqlite) + 1e-6
+            tolerance = allowed * _tolerance(kind, budgets.sqlite) + KINDS[kind].slack + 1e-6
             if kind in found and abs(found[kind] - allowed) > tolerance:
                 yield Difference(backend, operation, kind, allowed, found[kind])
 

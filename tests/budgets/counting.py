@@ -38,9 +38,10 @@ _INLINED = {"<listcomp>", "<setcomp>", "<dictcomp>"}
 class Counting:
     """Counts into `counts` in the block of `with counting():`.
 
-    `calls`: of functions by our code or into it, the built-in ones too. `contract`: calls of a
-    driver by the portable layer. `engine`: SQL statements, or calls of LMDB, of pybolt, or of the
-    maps, by a backend. `steps`: instructions of SQLite's machine, which tell a scan from a search.
+    `calls`: of functions by our code or into it, the built-in ones too. `libraries`: calls within
+    what our code calls. `contract`: calls of a driver by the portable layer. `engine`: SQL
+    statements, or calls of LMDB, of pybolt, or of the maps, by a backend. `steps`: instructions of
+    SQLite's machine, which tell a scan from a search.
     """
 
     def __init__(self) -> None:
@@ -89,17 +90,22 @@ class Counting:
     def _see(self, frame: FrameType, event: str, argument: Any) -> None:
         if event == "call":
             self._see_call(frame.f_code, None if frame.f_back is None else frame.f_back.f_code)
-        elif event == "c_call" and _is_in(frame.f_code, _OURS):
-            self.counts["calls"] += 1
-            if isinstance(getattr(argument, "__self__", None), _NATIVE_ENGINES):
-                self.counts["engine"] += 1
+        elif event == "c_call":
+            self._see_builtin(frame.f_code, argument)
+
+    def _see_builtin(self, caller: CodeType, called: Any) -> None:
+        if not _is_in(caller, _OURS):
+            self.counts["libraries"] += caller.co_filename != __file__
+            return
+        self.counts["calls"] += 1
+        if isinstance(getattr(called, "__self__", None), _NATIVE_ENGINES):
+            self.counts["engine"] += 1
 
     def _see_call(self, callee: CodeType, caller: CodeType | None) -> None:
         if callee.co_name in _INLINED or callee.co_filename == __file__:
             return
         inside = caller is not None and _is_in(caller, _OURS)
-        if inside or _is_in(callee, _OURS):
-            self.counts["calls"] += 1
+        self.counts["calls" if inside or _is_in(callee, _OURS) else "libraries"] += 1
         if not inside or caller is None:
             return
         if _is_in(callee, _PYTHON_ENGINES) and not _is_in(caller, _PYTHON_ENGINES):
