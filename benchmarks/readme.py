@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import re
 import sys
+import textwrap
 from pathlib import Path
+
+import msgspec
 
 from benchmarks import choosing, findings
 from benchmarks.drawing import units
@@ -75,16 +78,22 @@ def _choosing(record: Record, name: str) -> str:
     pictures = "\n\n".join(
         f"![{said}](benchmarks/results/{file})" for file, said in _PICTURES.items()
     )
-    return f"""## Which backend should I choose?
-
-{choosing.table(record)}
-
-Measured by `make bench`: {where or "nobody noted where"}. On a slower disk the durable changes
-of one caller take as much longer; those of many callers, who share commits, far less.
-
-{pictures}
-
-All figures and their spread: [{name}](benchmarks/results/{name})."""
+    measured = textwrap.fill(
+        f"Measured by `make bench`: {where or 'nobody noted where'}. On a slower disk the durable"
+        " changes of one caller take as much longer; those of many callers, who share commits, far"
+        " less.",
+        104,
+        break_on_hyphens=False,
+    )
+    return "\n\n".join(
+        (
+            "## Which backend should I choose?",
+            choosing.table(record),
+            measured,
+            pictures,
+            f"All figures and their spread: [{name}](benchmarks/results/{name}).",
+        )
+    )
 
 
 def _speed(record: Record) -> str:
@@ -133,7 +142,7 @@ def main() -> None:
         for path, content in drawn(kept, README.read_text(encoding="utf-8")).items():
             path.write_text(content, encoding="utf-8")
             print(path)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, msgspec.MsgspecError) as error:
         sys.exit(f"{sys.argv[1]}: {error}")
 
 

@@ -46,8 +46,17 @@ def full() -> Record:
             figure("storebridge sqlite", 8e-6, workload="get", mode="reading"),
         ],
         costs=[
-            Cost("storebridge sqlite", "sqlite", True, "same", 21e3, 1.0, 1600.0, 0.1, 4e-3, 14e6),
-            Cost("TinyDB", "tinydb", False, "no history", 8e6, 1.0),
+            Cost(
+                "storebridge sqlite",
+                "sqlite",
+                True,
+                "same",
+                change_bytes=21e3,
+                change_syncs=1.0,
+                record_bytes=1600.0,
+                memory_bytes=14e6,
+            ),
+            Cost("TinyDB", "tinydb", False, "no history", change_bytes=8e6, change_syncs=1.0),
         ],
         growth=[
             Growth("get", "storebridge sqlite", "flat", [(1000, 8e-6), (10_000, 9e-6)], "reached"),
