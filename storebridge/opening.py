@@ -6,7 +6,7 @@ import atexit
 import contextlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -18,12 +18,18 @@ from storebridge.backends import unavailable
 from storebridge.configuration import location_from_environment, retention_from_environment
 from storebridge.database import Database
 from storebridge.driver import Driver, DriverError
-from storebridge.errors import ConfigurationError, LayoutVersionError, StorebridgeError
+from storebridge.errors import (
+    ConfigurationError,
+    LayoutVersionError,
+    StorebridgeError,
+    StoreLockedError,
+)
 from storebridge.executions import ExecutionStore
 from storebridge.jobs import JobStore
 from storebridge.location import Location, location_of
 from storebridge.owner import Owner
 from storebridge.recount import RecountReport, recount_all
+from storebridge.replacing import while_opening, while_replacing
 from storebridge.transaction import Unit
 from storebridge.translation import translated
 
@@ -152,10 +158,35 @@ def place_of(location: Location) -> tuple[str, ...]:
     return location.backend.name, location.target, *options
 
 
+def is_same_place(one: Location, other: Location) -> bool:
+    """Whether two locations are one file or folder, or the same place on a server, whichever name
+    of a backend they are written with."""
+    if one.path and other.path:
+        return os.path.realpath(one.target) == os.path.realpath(other.target)
+    return place_of(one) == place_of(other)
+
+
 def is_open_here(location: Location) -> bool:
-    """Whether this process has the location open."""
+    """Whether this process has the location open, by whichever name of its backend."""
     with _lock:
-        return place_of(location) in _shared
+        return any(is_same_place(location, other.location) for other, _ in _shared.values())
+
+
+@contextlib.contextmanager
+def kept_closed(location: Location) -> Iterator[None]:
+    """Nobody, in this process or another, opens the location's file in the block.
+
+    StoreLockedError if this process has it open, or another is opening it for too long.
+    """
+    assert location.path is not None
+    with _lock:
+        if is_open_here(location):
+            raise StoreLockedError(
+                f"{location.text}: open in this process: close it, then do the same again",
+                os.getpid(),
+            )
+        with while_replacing(location.path, location.options.lock_timeout):
+            yield
 
 
 def _with_options(location: Location, read_only: bool, create: bool) -> Location:
@@ -193,7 +224,6 @@ def _release(key: tuple[str, ...]) -> None:
 
 
 def _open(location: Location, recount: Recount, clock: Callable[[], datetime]) -> Database:
-    _finish_replacing(location)
     driver = _open_driver(location)
     database = Database(driver, location, clock)
     try:
@@ -226,6 +256,18 @@ def _open(location: Location, recount: Recount, clock: Callable[[], datetime]) -
 
 
 def _open_driver(location: Location) -> Driver:
+    timeout = location.options.lock_timeout
+    with while_opening(location.path, timeout):
+        if not _is_half_replaced(location):
+            return _driver_of(location)
+    from storebridge.transfer.places import finish
+
+    finish(location)
+    with while_opening(location.path, timeout):
+        return _driver_of(location)
+
+
+def _driver_of(location: Location) -> Driver:
     try:
         return location.backend.open(location.target, location.options)
     except ImportError as error:
@@ -235,16 +277,13 @@ def _open_driver(location: Location) -> Driver:
         raise translated(error, error.kind, location.text) from error
 
 
-def _finish_replacing(location: Location) -> None:
-    """Where a process was killed between the two renames that put a database in the place of
-    another: nothing is there, and must not be made anew."""
+def _is_half_replaced(location: Location) -> bool:
+    """Whether a process may have been killed between the two renames that put a database in the
+    place of another: nothing is there, and must not be made anew."""
     path = location.path
     if path is None or os.path.exists(path) or location.options.read_only:
-        return
-    if os.path.lexists(os.path.realpath(path) + INCOMING):
-        from storebridge.transfer.places import finish
-
-        finish(location)
+        return False
+    return os.path.lexists(os.path.realpath(path) + INCOMING)
 
 
 def _is_older(database: Database) -> bool:

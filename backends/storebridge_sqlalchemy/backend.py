@@ -33,6 +33,10 @@ class PysqliteBackend:
 
         return storebridge_sqlite.backend.open(target, options)
 
+    def files(self, target: str) -> list[Path]:
+        """The file, and those at its side."""
+        return storebridge_sqlite.backend.files(target)
+
     def shell(self, target: str) -> list[str] | None:
         """The `sqlite3` command."""
         return storebridge_sqlite.backend.shell(target)
@@ -67,6 +71,10 @@ class SqlalchemyBackend:
 
         address = address_of(target, options.extra)
         return PostgresDriver(address, replace(options, extra={}))
+
+    def files(self, target: str) -> list[Path]:
+        """Those of a SQLite file; a server has none that anybody could rename."""
+        return pysqlite.files(target) if _is_path(target) else []
 
     def shell(self, target: str) -> list[str] | None:
         """`psql`, which asks for a password or finds it in ~/.pgpass; `sqlite3` on a file."""

@@ -74,8 +74,9 @@ def export_database(
     """Write what a database holds, as of one moment, to a file (compressed as its suffix says: .gz,
     .xz, .zst) or a stream.
 
-    The file appears under its name when it is whole, was read again and has the digest of the
-    database. ConfigurationError if there is one of that name, unless it may be overwritten.
+    The file appears under its name when it is whole, was read again, from the disk, and has the
+    digest of the database. ConfigurationError if there is one of that name, unless it may be
+    overwritten.
     """
     started = perf_counter()
     counter = Counter(source, watch)
@@ -88,10 +89,9 @@ def export_database(
         raise ConfigurationError(f"{path}: is there: choose another name, or overwrite it")
     format = format_of(path)
     with _file_errors(path), _made(path) as partial:
-        with partial.open("wb") as file:
-            with writing(format, file) as stream:
-                digest = _write(source, stream, counter)
-            os.fsync(file.fileno())
+        with partial.open("wb") as file, writing(format, file) as stream:
+            digest = _write(source, stream, counter)
+        places.forget_cached(partial)
         size = partial.stat().st_size
         if _digest_in(partial, format, counter.begin("verify")) != digest:
             raise CorruptStoreError(f"{path}: what is read is not what was written")

@@ -16,6 +16,7 @@ import msgspec
 from storebridge import meta
 from storebridge.database import Database
 from storebridge.driver import Fault, Key, Rows, Table, Transaction, UniqueClash, Values, ValuesOf
+from storebridge.driver.capabilities import Movable
 from storebridge.errors import CorruptStoreError, StorebridgeError, StoreLockedError
 from storebridge.location import Location
 from storebridge.opening import open_even_incomplete
@@ -32,7 +33,7 @@ from storebridge.transfer.content import (
     tables_of,
 )
 from storebridge.transfer.digests import Digest, Digester, TableDigest, Tell, digest_of
-from storebridge.transfer.places import put_in_place
+from storebridge.transfer.places import forget_cached, put_in_place
 from storebridge.values import values_from_body
 
 _FEWEST, _MOST = 500, 10_000
@@ -177,18 +178,29 @@ class Filling:
         self._database.write(self._set_totals, {})
 
     def read_again(self, tell: Tell = lambda entries: None) -> Digest:
-        """What the database holds, read through a new opening.
+        """What the database holds, read through a new opening, and from the disk itself where it
+        has files that nobody else has open, unless its durability is `off`.
 
         Where something was there before, it is also checked as a whole: CorruptStoreError where an
         index or the engine's file is damaged.
         """
         self._close()
+        self._forget_cached()
         self._database = self._open(self._location)
         with content_of(self._database) as content:
             digest = digest_of(content, tell=tell)
         if self.resumed is not None:
             self._require_sound()
         return digest
+
+    def _forget_cached(self) -> None:
+        location = self._location
+        if location.path is None or location.options.durability == "off":
+            return
+        backend = location.backend
+        for path in backend.files(location.target) if isinstance(backend, Movable) else ():
+            with suppress(FileNotFoundError):  # a side file that another process has removed
+                forget_cached(path)
 
     def _require_sound(self) -> None:
         problems = self._database.engine_check()

@@ -11,7 +11,7 @@ from time import perf_counter
 from storebridge.database import Database
 from storebridge.errors import ConfigurationError, ConflictError, CorruptStoreError
 from storebridge.location import Location, location_of
-from storebridge.opening import place_of
+from storebridge.opening import is_same_place
 from storebridge.transfer import places
 from storebridge.transfer.content import Content, content_of, tables_of
 from storebridge.transfer.digests import Digest, Digester, TableDigest, digest_of
@@ -59,7 +59,7 @@ def migrate(
     """See `Database.migrate_to`."""
     started = perf_counter()
     location = location_of(target)
-    if place_of(location) == place_of(source.location):
+    if is_same_place(location, source.location):
         raise ConfigurationError(f"{location.text}: a database cannot be migrated to itself")
     name = places.spelled(source.location)
     work = places.workplace(location, "migrate", name, overwrite=overwrite)

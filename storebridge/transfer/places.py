@@ -8,19 +8,27 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+import stat
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
 from storebridge import meta
 from storebridge.database import Database
-from storebridge.driver import Transaction
+from storebridge.driver import Options, Transaction
 from storebridge.driver.capabilities import Movable
-from storebridge.errors import ConfigurationError, StoreLockedError
+from storebridge.errors import (
+    ConfigurationError,
+    CorruptStoreError,
+    LayoutVersionError,
+    StorageError,
+    StoreLockedError,
+)
 from storebridge.location import Location
-from storebridge.opening import INCOMING, is_open_here, open_even_incomplete
+from storebridge.opening import INCOMING, is_open_here, kept_closed, open_even_incomplete
 from storebridge.owner import Owner
 
 _REPLACED = ".replaced"
@@ -34,6 +42,8 @@ class Found(NamedTuple):
     holds: str = ""
     """What is in it, for people; empty: nothing."""
     openers: tuple[Owner, ...] = ()
+    unreadable: StorageError | None = None
+    """Why it cannot be opened: it is damaged, or of a layout that is not known."""
 
 
 def spelled(location: Location) -> str:
@@ -56,7 +66,12 @@ def look(location: Location, *, is_ours: bool = False) -> Found:
     if not _is_there(location.path):
         return Found()
     options = replace(location.options, read_only=not is_ours, create=is_ours)
-    return _look_into(open_even_incomplete(replace(location, options=options)))
+    try:
+        return _look_into(open_even_incomplete(replace(location, options=options)))
+    except (CorruptStoreError, LayoutVersionError) as error:
+        if is_ours:
+            raise
+        return Found(holds="a database that cannot be opened", unreadable=error)
 
 
 def _is_there(path: Path) -> bool:
@@ -87,11 +102,14 @@ def _found(transaction: Transaction) -> Found:
 def workplace(location: Location, what: str, source: str, *, overwrite: bool) -> Location:
     """Where to make what is to be at a location: there, or beside it if something else is there.
 
-    ConfigurationError where that is not to be overwritten, or cannot be.
+    ConfigurationError where that is not to be overwritten, or cannot be; for what is damaged, and
+    is not to be overwritten, CorruptStoreError.
     """
     if location.options.read_only:
         raise ConfigurationError(f"{location.text}: read-only, so nothing can be put there")
     found = look(location)
+    if found.unreadable is not None and not overwrite:
+        raise found.unreadable
     aside = beside(location)
     begun = look(aside, is_ours=True) if aside is not None else Found()
     if aside is not None and begun.transfer is not None and (overwrite or not _is_used(found)):
@@ -141,36 +159,66 @@ def finish(location: Location) -> None:
     """Put what was made beside a location there, where a process was killed when the old database
     had been renamed and the new one not yet. Nothing is done where that is not what happened."""
     made = beside(location)
-    transfer = None if made is None else look(made, is_ours=True).transfer
-    if made is not None and transfer is not None and transfer.verified:
-        put_in_place(made, location)
+    if made is None or location.path is None:
+        return
+    with kept_closed(location):
+        # Another process may have put it there while this one waited.
+        if location.path.exists():
+            return
+        transfer = look(made, is_ours=True).transfer
+        if transfer is not None and transfer.verified:
+            put_in_place(made, location)
 
 
 def put_in_place(made: Location, location: Location) -> Path | None:
     """Rename what was made beside a location to it, and what was there before to a name that is
-    returned. Both are closed. Stopped in between, `workplace` finds what was made.
+    returned. The new one is owned and may be read by whom the old one was. Both are closed. Stopped
+    in between, `workplace` finds what was made.
 
-    StoreLockedError if a process has the old one open.
+    StoreLockedError if this process or another has the old one open.
     """
     assert isinstance(location.backend, Movable)
     files = location.backend.files
     new, old = files(made.target), files(os.path.realpath(location.target))
-    there = [path for path in old if path.exists()]
-    _require_unused(location, there)
-    kept = _free_name(old[0])
-    # The first file is what a database is recognised by: it goes before the others, and comes last.
-    for path in there:
-        path.rename(kept + path.name[len(old[0].name) :])
-    for path, place in reversed(list(zip(new, old, strict=True))):
-        if path.exists():
-            path.rename(place)
-    sync_folder(old[0].parent)
+    with kept_closed(location):
+        _require_unused(location, old)
+        # Only now: who has just closed it may have removed what was at its side.
+        there = [path for path in old if path.exists()]
+        ends = [path.name[len(old[0].name) :] for path in there]
+        if old[0].exists():
+            _give_to_owners(new, old, is_as_asked=location.options.mode != Options().mode)
+            kept = _free_name(old[0])
+        else:
+            kept = _name_for_rest(old[0], ends)
+        # The first file is what a database is recognised by: it goes before the others, and comes
+        # last.
+        for path, end in zip(there, ends, strict=True):
+            path.rename(kept + end)
+        for path, place in reversed(list(zip(new, old, strict=True))):
+            if path.exists():
+                path.rename(place)
+        sync_folder(old[0].parent)
     return Path(kept) if there else None
+
+
+def _give_to_owners(new: Sequence[Path], old: Sequence[Path], *, is_as_asked: bool) -> None:
+    """Let those use the new files who could use the old ones, else whoever restores as another user
+    locks the service out. Permissions that were asked for stay."""
+    for made, before in zip(new, old, strict=True):
+        for path in [made, *made.rglob("*")]:
+            twin = before / path.relative_to(made)
+            like = (twin if twin.exists() else old[0]).stat()
+            if not path.exists() or stat.S_IFMT(like.st_mode) != stat.S_IFMT(path.stat().st_mode):
+                continue
+            if os.geteuid() == 0:
+                os.chown(path, like.st_uid, like.st_gid)
+            if not is_as_asked:
+                path.chmod(stat.S_IMODE(like.st_mode))
 
 
 def _require_unused(location: Location, files: Sequence[Path]) -> None:
     users = users_of(files)
-    if files and not users:
+    if not users:
         users = {each.pid for each in look(location).openers if each.is_alive()}
     if users:
         pid = min(users)
@@ -196,11 +244,25 @@ def users_of(files: Iterable[Path]) -> set[int]:
 
 def _free_name(path: Path) -> str:
     """What the old database is called from now on."""
-    name, number = f"{path}{_REPLACED}", 1
-    while os.path.lexists(name):
-        number += 1
-        name = f"{path}{_REPLACED}-{number}"
-    return name
+    return next(name for name in _names(path) if not os.path.lexists(name))
+
+
+def _name_for_rest(path: Path, ends: Sequence[str]) -> str:
+    """Where the first file was renamed before the process was killed, the rest belongs beside it:
+    to the last name, if nothing is there."""
+    last = ""
+    for name in _names(path):
+        if not os.path.lexists(name):
+            taken = any(os.path.lexists(last + end) for end in ends)
+            return name if taken or not last else last
+        last = name
+    raise AssertionError("there are ever more names")
+
+
+def _names(path: Path) -> Iterator[str]:
+    yield f"{path}{_REPLACED}"
+    for number in count(2):
+        yield f"{path}{_REPLACED}-{number}"
 
 
 def remove(location: Location) -> None:
@@ -212,6 +274,21 @@ def remove(location: Location) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+
+
+def forget_cached(path: Path) -> None:
+    """Make a file, or those in a folder, permanent, and have the system forget what it keeps of
+    them in memory, if it can be told to: what is read next comes from the disk.
+    """
+    for file in [path, *path.rglob("*")]:
+        if file.is_file():
+            fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)  # what is not on the disk yet is not forgotten
+                if hasattr(os, "posix_fadvise"):
+                    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            finally:
+                os.close(fd)
 
 
 def sync_folder(folder: Path) -> None:

@@ -44,6 +44,7 @@ from storebridge.testing.stores.base import (
 from storebridge.testing.stores.workers import store_worker
 from storebridge.transfer import filling
 from storebridge.transfer.exports import export_database, import_database
+from storebridge.transfer.places import remove
 from storebridge.transfer.progress import Progress
 from storebridge.transfer.verification import verify
 
@@ -352,6 +353,7 @@ def kill_migrations(harness: BackendHarness, source: Location, kills: int) -> in
     """Have a process migrate to the harness's target and kill it at a random moment, again and
     again; at last let it come to its end. Returns in how many of the cases it was in its midst."""
     chance = random.Random(f"kill {seed()}")
+    location = store_location(harness)
     midway = 0
     for _ in range(kills):
         with store_worker(harness, "migrate", source=source.target) as worker:
@@ -359,20 +361,27 @@ def kill_migrations(harness: BackendHarness, source: Location, kills: int) -> in
                 if worker.hear() == "done":
                     break
             worker.kill()
-        location = store_location(harness)
-        if location.path is None or not location.path.exists():
-            continue
-        try:
-            open_database(location, read_only=True).close()
-        except IncompleteStoreError:
-            midway += 1
-        except ConfigurationError:
-            pass  # it was killed before anything was there
+        state = _state(location)
+        midway += state == "incomplete"
+        if state == "whole":  # it was quicker than the kill
+            if not isinstance(location.backend, Movable):
+                return midway
+            remove(location)
     with store_worker(harness, "migrate", source=source.target) as worker:
         while worker.hear() != "done":
             pass
         worker.finish()
     return midway
+
+
+def _state(location: Location) -> str:
+    try:
+        with open_database(location, read_only=True) as database:
+            return "whole" if database.layouts else "nothing"
+    except IncompleteStoreError:
+        return "incomplete"
+    except ConfigurationError:
+        return "nothing"  # it was killed before anything was there
 
 
 def _at_the_end_of_copying(seen: list[Progress]) -> Callable[[Progress], None]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
-from storebridge import StorebridgeError, open_database
+from storebridge import JobStore, StorebridgeError, open_database
 from storebridge.check import check
 from storebridge.testing.stores.base import contents
 from storebridge.transfer.verification import verify
@@ -22,6 +24,12 @@ from tests.unit.transfer.support import (
 )
 
 CHANGES = 60
+_WRITE_AND_DIE = """
+import os, signal, sys
+from storebridge import Job, open_job_store
+open_job_store(sys.argv[1]).create(Job(id="last"))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 
 def new_folder(folder: Path) -> Path:
@@ -89,15 +97,18 @@ def turn_bits_of_target(backend: str, mover: Mover, plain: str, tmp_path: Path, 
 
 def kill_between_renames(backend: str, mover: Mover, plain: str, tmp_path: Path) -> None:
     """At whatever step it is killed that a database is put in the place of another, the next
-    opening finds the old or the new one, whole, and what was replaced is kept.
+    opening finds the old or the new one, whole, and what was replaced is kept: also what a killed
+    service has left in files at its side.
     """
     folder = tmp_path / "target"
     target = make(backend, folder, 10)
+    subprocess.run([sys.executable, "-c", _WRITE_AND_DIE, target], check=False)
     kept = copied(folder, tmp_path / "kept")
     with open_database(plain, read_only=True) as database:
         new = contents(database)
     with open_database(target, read_only=True) as database:
         old = contents(database)
+        assert JobStore(database).get("last").state == "Pending"
     ends = []
     for number in range(10):
         copied(kept, folder)
