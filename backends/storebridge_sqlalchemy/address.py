@@ -47,7 +47,7 @@ class Address:
         """What `psql` is told, to look at the tables; without passwords, since any user of a
         machine can see what a program is told.
         """
-        told = {k: v for k, v in self.connect.items() if k not in _DEFAULTS and "pass" not in k}
+        told = {k: v for k, v in self.connect.items() if k not in _DEFAULTS and "password" not in k}
         options = [told.get("options", ""), "-c default_transaction_read_only=on"]
         if self.schema is not None:
             options.append(f"-c search_path={self.schema}")

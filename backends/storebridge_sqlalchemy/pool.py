@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 import psycopg
@@ -49,8 +50,7 @@ class Lease:
         """Close the connection, since nobody knows what state it is in."""
         proxied, self._proxied = self._proxied, None
         if proxied is not None:
-            if self.link.lost:
-                self._pool.ghosts.append(self.link.session)
+            self._pool.ghosts.append(self.link.session)
             proxied.invalidate()
 
 
@@ -64,7 +64,7 @@ class Pool:
         self._timeout = timeout
         self._settings = settings
         self.ghosts: list[tuple[int, str]] = []
-        """Sessions whose connection was lost: the server may not know, and keep their locks."""
+        """Sessions that were left: the server may not know, and keep their locks."""
         self._pool = QueuePool(
             self._connect,  # type: ignore[arg-type]
             pool_size=address.pool_size,
@@ -92,13 +92,8 @@ class Pool:
         except InvalidRequestError as error:  # also the new connection is unfit already
             text = "cannot connect: the server ends what it has begun"
             raise DriverError(ErrorKind.OTHER, text) from error
-        ghosts, self.ghosts = self.ghosts, []
-        try:
-            for ghost in ghosts:
-                lease.link.single(_TERMINATE, ghost)
-        except BaseException:
-            lease.discard()
-            raise
+        if self.ghosts:
+            self._end_ghosts(lease)
         return lease
 
     def ask(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -112,6 +107,20 @@ class Pool:
             raise
         finally:
             lease.give_back()
+
+    def _end_ghosts(self, lease: Lease) -> None:
+        try:
+            while ghosts := self.ghosts[:1]:
+                with suppress(DriverError):  # who may not do that waits for the ghost's own end
+                    lease.link.single(_TERMINATE, ghosts[0])
+                if lease.link.lost:
+                    raise DriverError(ErrorKind.OTHER, "the connection to the server was lost")
+                with suppress(ValueError):  # another thread has done the same
+                    self.ghosts.remove(ghosts[0])
+        except BaseException:
+            lease.discard()
+            lease.give_back()
+            raise
 
     def connect_apart(self) -> psycopg.Connection[Any]:
         """A connection that is not of the pool, each statement a transaction of its own."""

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlencode
 
 import click
 
@@ -213,7 +214,7 @@ def _table(database: Database, table: Table) -> dict[str, Any]:
 def shell(where: Where, arguments: tuple[str, ...]) -> None:
     """Open the engine's own shell on a database, read-only.
 
-    That is sqlite3 on a SQLite file. ARGUMENTS are passed on to it.
+    That is sqlite3 on a SQLite file, psql on a PostgreSQL server. ARGUMENTS are passed on to it.
 
     \b
     Example:
@@ -221,7 +222,7 @@ def shell(where: Where, arguments: tuple[str, ...]) -> None:
       storebridge shell jobs.db 'select state, count(*) from job group by state'
     """
     location = where.only()
-    command = location.backend.shell(location.target)
+    command = location.backend.shell(_place(location))
     if command is None:
         raise Failure(
             f"{location.text}: the {location.backend.name} backend has no shell;"
@@ -234,3 +235,10 @@ def shell(where: Where, arguments: tuple[str, ...]) -> None:
     # An engine's shell would open, or make, anything: whether this is ours is seen before.
     for_reading(location).close()
     os.execv(program, [*command, *arguments])
+
+
+def _place(location: Location) -> str:
+    """The target; of a server with the options that say where on it, and how to reach it."""
+    if location.path is not None or not location.options.extra:
+        return location.target
+    return f"{location.target}?{urlencode(location.options.extra)}"

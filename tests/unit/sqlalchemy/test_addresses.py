@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -72,13 +73,20 @@ def test_options_of_the_other_kind(tmp_path: Path) -> None:
 
 def test_the_shell_is_told_no_password() -> None:
     """Whoever can list processes sees what `psql` is told."""
-    command = backend.shell(f"{HOST}?schema=s&sslpassword=0th3r&sslmode=require")
+    command = backend.shell(f"{HOST}?schema=s&sslpassword=0th3r&sslmode=require&passfile=/p")
     assert command is not None
     text = " ".join(command)
     assert "psql" in text
     assert "s3cr3t" not in text
     assert "0th3r" not in text
-    for part in ("host=host", "port=5433", "sslmode=require", "search_path=s", "read_only=on"):
+    for part in (
+        "host=host",
+        "port=5433",
+        "sslmode=require",
+        "passfile=/p",
+        "search_path=s",
+        "read_only=on",
+    ):
         assert part in text
 
 
@@ -87,7 +95,7 @@ def test_the_shell_looks_at_the_tables(target: str) -> None:
     """`psql` finds the tables, and cannot change them."""
     with open_database(target) as database:
         JobStore(database)
-    command = backend.shell(target) or []
+    command = [sys.executable, "-m", "storebridge", "shell", target]
     for sql, code in (("SELECT count(*) FROM jobs", 0), ("DELETE FROM job", 1)):
         done = subprocess.run([*command, "-Atc", sql], capture_output=True, text=True, check=False)
         assert done.returncode == code, done.stderr

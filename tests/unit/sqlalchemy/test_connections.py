@@ -20,7 +20,7 @@ from storebridge import Database as Opened
 from storebridge import Job, JobStore, Owner, StorageError, meta, open_database, watching
 from storebridge.driver import DriverError, ErrorKind
 from storebridge.testing.harness import writing
-from storebridge.testing.samples import ENTRY
+from storebridge.testing.samples import ENTRY, entry
 from storebridge.testing.stores.base import assert_sound
 from tests.postgres_server import Database, Server
 from tests.unit.sqlalchemy.conftest import Open
@@ -259,6 +259,41 @@ def test_writing_goes_on_after_an_interruption(target: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+
+
+class Interrupted(Exception):
+    """Out of a signal handler."""
+
+
+def test_an_interrupted_wait_leaves_no_locks(opened: Open) -> None:
+    """Whoever is interrupted while it waits for a lock has not left behind, on the server, those
+    that it had: not until the server notices by itself, which is when the wait is over.
+    """
+    holder, driver = opened(), opened(lock_timeout=20.0)
+    with writing(driver) as transaction:
+        for name in "ab":
+            transaction.insert(ENTRY.name, (name,), entry(), b"{}")
+    held = holder.begin(write=True)
+    assert held.get(ENTRY.name, ("b",)) == b"{}"
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        transaction = driver.begin(write=True)
+        assert transaction.get(ENTRY.name, ("a",)) == b"{}"
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        with pytest.raises(Interrupted):
+            transaction.get(ENTRY.name, ("b",))
+        transaction.rollback()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    asked = time.monotonic()
+    with writing(driver) as again:
+        assert again.get(ENTRY.name, ("a",)) == b"{}"
+    assert time.monotonic() - asked < 10
+    held.rollback()
 
 
 def test_a_process_of_another_machine(jobs: JobStore, target: str) -> None:
