@@ -22,6 +22,7 @@ from storebridge.errors import (
     ConfigurationError,
     LayoutVersionError,
     StorebridgeError,
+    StoreFullError,
     StoreLockedError,
 )
 from storebridge.executions import ExecutionStore
@@ -324,7 +325,13 @@ def _recount(database: Database, when: Recount) -> None:
     if database.read_only:
         database.recounted = database.recount() if when == "always" else ()
         return
-    database.recounted = tuple(database._write_alone(_recount_and_unmark, (database, dead)))
+    try:
+        database.recounted = tuple(database._write_alone(_recount_and_unmark, (database, dead)))
+    except StoreFullError as error:
+        # It must open all the same: else nobody could read, or make room. The marks stay.
+        database.recounted = database.recount()
+        logger.warning("%s; counters that have drifted are mended at the next opening", error)
+        return
     drift = sum(len(report.drift) for report in database.recounted)
     if dead or drift:
         pids = ", ".join(str(owner.pid) for owner in dead.values())

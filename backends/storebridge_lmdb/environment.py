@@ -154,17 +154,25 @@ class Environment:
         ours does not end soon.
         """
         with self._gate.emptied(min(self.timeout, _PATIENCE)):
-            self._close_native()
-            self._sole = _lock_alone(self.path / LOCK)
+            # First: where this fails, for want of descriptors, nothing has been closed.
+            lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CLOEXEC)
+            is_alone = False
             try:
-                if self._sole is not None:
+                self._close_native()
+                is_alone = _lock_alone(lock)
+                if is_alone:
                     put_in_place()
             finally:
+                self.native.close()  # not yet, if a signal handler's exception struck before
+                if is_alone:
+                    self._sole = lock
+                else:
+                    os.close(lock)
                 self.native = self._reopen()
                 self._begin = self.native.begin
                 self.size = self.native.info()["map_size"]
                 bind(self.native)
-            return self._sole is not None
+            return is_alone
 
     def _close_native(self) -> None:
         self.native.close()
@@ -219,19 +227,17 @@ class Environment:
         return False
 
 
-def _lock_alone(lock: Path) -> int | None:
+def _lock_alone(lock: int) -> bool:
     """Hold alone the lock that every program with LMDB shares while it has the environment open;
-    None if some program does. Whoever opens it now waits.
+    False if some program does. Whoever opens it now waits.
 
     LMDB takes the same lock when it opens the environment in this process, finds that it is alone,
     makes `lock.mdb` anew for the file that it finds, and shares it from then on. Locks of this kind
     belong to the process, all of them are gone when any descriptor of the file is closed: so this
     one stays open as long as the environment.
     """
-    fd = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
     try:
-        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 0)
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 0)
     except OSError:
-        os.close(fd)
-        return None
-    return fd
+        return False
+    return True

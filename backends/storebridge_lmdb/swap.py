@@ -21,10 +21,11 @@ from storebridge.driver.contract import DriverError, ErrorKind
 from storebridge.driver.space import require_room
 from storebridge_lmdb.engine import ReadEngine
 from storebridge_lmdb.environment import Environment
-from storebridge_lmdb.header import DATA, FRESH
+from storebridge_lmdb.header import DATA, FRESH, read_meta
 
 _MARGIN = 2**20
 """Bytes of the disk to leave to others."""
+_CHANGED = "another process has changed it meanwhile"
 
 Bind = Callable[[lmdb.Environment], None]
 """Is given the environment on the new file, before anybody uses it."""
@@ -45,12 +46,12 @@ def reclaim(environment: Environment, bind: Bind) -> str | None:
             os.fsync(fd)
             with _writers_kept_out(environment):
                 if _snapshot(environment)[0] != number:
-                    return "another process has changed it meanwhile"
+                    return _CHANGED
                 if not presence.is_alone():
                     return f"{presence.others()} has opened it meanwhile"
-                return _swap(environment, fd, bind)
+                return _swap(environment, fd, number, bind)
     except lmdb.MapResizedError:
-        return "another process has changed it meanwhile"
+        return _CHANGED
     except PermissionError:
         return "no permission to put another file in its place: only its owner, or root, may"
 
@@ -107,20 +108,24 @@ def _fresh_file(folder: Path) -> Iterator[int]:
             os.close(fd)
 
 
-def _swap(environment: Environment, fd: int, bind: Bind) -> str | None:
-    """Rename the copy and open it. We are alone; afterwards others may come."""
+def _swap(environment: Environment, fd: int, number: int, bind: Bind) -> str | None:
+    """Rename the copy, made of the transaction of this number, and open it. We are alone;
+    afterwards others may come."""
     folder, presence = environment.path, environment.presence
     placed = False
 
     def put_in_place() -> None:
         nonlocal placed
+        # A program that is not of storebridge may have come and gone since we looked.
+        if read_meta(folder / DATA).transaction != number:
+            return
         os.replace(folder / FRESH, folder / DATA)
         placed = True
         _sync(folder)
 
     try:
         if environment.exchange(put_in_place, bind):
-            return None
+            return None if placed else _CHANGED
         return "a program that is not of storebridge has it open"
     except DriverError as error:
         if error.kind is not ErrorKind.LOCKED:

@@ -49,7 +49,8 @@ class Retention:
     versions_count: int | None = None
     """Of each record only so many old versions stay, the last ones."""
     deleted_keep: timedelta | None = None
-    """The history of a record goes when it was deleted longer ago. None: as `keep`."""
+    """The history of a record goes when it was deleted longer ago. None: as `keep`; where only
+    `count` lets records go, as `checkpoints_keep`, since each of them leaves an event."""
     checkpoints_keep: timedelta = timedelta(days=30)
     """No event goes that a checkpoint has not passed which was set within this time. A reader that
     is alive sets its own again now and then; one that is forgotten holds nothing for ever."""
@@ -65,12 +66,14 @@ class Retention:
     @property
     def history_of_deleted(self) -> timedelta | None:
         """How long the history of a deleted record is kept; None: for ever."""
-        return self.keep if self.deleted_keep is None else self.deleted_keep
+        if self.deleted_keep is not None:
+            return self.deleted_keep
+        return self.checkpoints_keep if self.keep is None and self.count is not None else self.keep
 
     @property
     def removes_events(self) -> bool:
         """Whether it lets any event go."""
-        ages = (self.history_of_deleted, self.events_keep, self.events_count, self.count)
+        ages = (self.history_of_deleted, self.events_keep, self.events_count)
         return any(limit is not None for limit in ages)
 
     def is_about(self, layout: StoreLayout) -> bool:

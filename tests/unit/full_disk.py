@@ -111,11 +111,38 @@ def no_room_to_write(limit: Limit, location: str) -> None:
     database.close()
 
 
+def no_room_after_a_kill(limit: Limit, path: Path, location: str) -> None:
+    """What a killed process has left is opened and read on a full disk, too; its mark goes when
+    there is room for that."""
+    child = os.fork()
+    if not child:
+        jobs = JobStore(open_database(location))
+        for number in range(20):
+            jobs.create(Job(id=str(number), spec=SPEC))
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    limit.room = 0
+    limit.fill()
+    with open_database(location) as database:
+        assert [owner.pid for owner in database.stopped_uncleanly] == [child]
+        (report,) = database.recounted
+        assert (report.counts["Pending"], report.drift) == (20, {})
+        assert len(list(JobStore(database).each())) == 20
+    limit.clear()
+    with open_database(location) as database:
+        assert (database.stopped_uncleanly == ()) == report.repaired
+    with open_database(location) as database:
+        assert database.stopped_uncleanly == ()
+        for number in range(20):
+            JobStore(database).delete(str(number))
+
+
 def main() -> None:
     kind, backend, name, durability = sys.argv[1:]
     path = Path(name)
     location = f"{backend}://{path}?durability={durability}"
     no_room_to_make_it(LIMITS[kind](path), path, location)
+    no_room_after_a_kill(LIMITS[kind](path), path, location)
     no_room_to_write(LIMITS[kind](path), location)
     print("usable")
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from storebridge import (
     ConfigurationError,
-    Database,
-    EventsExpiredError,
     Execution,
     ExecutionStore,
     Job,
@@ -28,6 +25,13 @@ from storebridge import (
     open_database,
 )
 from storebridge.testing.harness import BackendHarness
+from storebridge.testing.stores.aging import (
+    DAY,
+    Aging,
+    AgingTests,
+    assert_deeply_sound,
+    ended,
+)
 from storebridge.testing.stores.base import (
     StoreTests,
     Ticks,
@@ -39,15 +43,6 @@ from storebridge.testing.stores.base import (
     store_location,
 )
 
-DAY = timedelta(days=1)
-
-
-class Aging(NamedTuple):
-    """A database, and the clock by which it ages."""
-
-    database: Database
-    clock: Ticks
-
 
 class Note(Record, kw_only=True, tag=1):
     text: str = ""
@@ -56,27 +51,8 @@ class Note(Record, kw_only=True, tag=1):
 NOTE = RecordSpec(name="note", type=Note)
 
 
-def ended(store: ExecutionStore, record_id: str, state: str = "Completed") -> Execution:
-    """An execution that has come to an end."""
-    store.create(Execution(id=record_id, job_id="j"))
-    store.set_state(record_id, "Running")
-    return store.set_state(record_id, state)
-
-
-def assert_deeply_sound(database: Database) -> None:
-    assert [report.faults for report in database.recount(deep=True)] == [()] * len(database.layouts)
-    assert all(report.ok for report in database.recount())
-
-
-class RetentionTests(StoreTests):
+class RetentionTests(AgingTests):
     """`database.compact(retention)`, and what it leaves."""
-
-    @pytest.fixture
-    def aging(self, harness: BackendHarness) -> Iterator[Aging]:
-        clock = Ticks()
-        database = open_at(harness, clock=clock)
-        yield Aging(database, clock)
-        database.close()
 
     def test_by_age_and_state(self, aging: Aging) -> None:
         """Terminal records go when they have not been changed for longer than they are kept, with
@@ -165,6 +141,22 @@ class RetentionTests(StoreTests):
         database.compact(rule, reclaim=False)
         assert ids(executions.each()) == [f"{number}" for number in range(600, 700)]
 
+    def test_what_a_count_leaves(self, aging: Aging) -> None:
+        """By count alone nothing piles up either: the event that tells of a removal goes when the
+        last reader it may wait for has been forgotten.
+        """
+        database, clock = aging
+        executions = ExecutionStore(database)
+        rule = Retention(count=2, checkpoints_keep=5 * DAY)
+        for day in range(12):
+            ended(executions, f"{day:02}")
+            database.compact(rule, reclaim=False)
+            clock.time += DAY
+        told = {key[0] for key, _ in all_rows(database, "execution-history")}
+        assert told == {f"{day:02}" for day in range(5, 12)}
+        assert ids(executions.each()) == ["10", "11"]
+        assert_deeply_sound(database)
+
     def test_everything_of_a_job_goes(self, aging: Aging) -> None:
         """With a record its labels, versions and events go, and its name is free again; watchers
         are told that it went.
@@ -191,160 +183,6 @@ class RetentionTests(StoreTests):
         clock.time += 2 * DAY
         database.compact(Retention(deleted_keep=DAY), reclaim=False)
         assert [e.kind for e in jobs.history("old")] == ["deleted", "created"]
-
-    def test_history_of_the_deleted(self, aging: Aging) -> None:
-        """The history of a record that was deleted stays whole until its time is over, then it
-        goes whole; that of a record which is there again does not.
-        """
-        database, clock = aging
-        jobs = JobStore(database)
-        for name in ("gone", "again", "late"):
-            jobs.create(Job(id=name))
-            jobs.set_state(name, "Running")
-        clock.time += 10 * DAY
-        for name in ("gone", "again"):
-            jobs.delete(name)
-        jobs.create(Job(id="again"))
-        clock.time += 5 * DAY
-        jobs.delete("late")
-        database.compact(Retention(deleted_keep=6 * DAY), reclaim=False)
-        assert [len(jobs.history(name)) for name in ("gone", "again", "late")] == [3, 4, 3]
-        clock.time += 2 * DAY
-        database.compact(Retention(deleted_keep=6 * DAY), reclaim=False)
-        assert [len(jobs.history(name)) for name in ("gone", "again", "late")] == [0, 4, 3]
-        assert_deeply_sound(database)
-
-    def test_events_by_count_and_age(self, aging: Aging) -> None:
-        """Of each record the oldest events go, so that none is missing in between, and never the
-        last one.
-        """
-        database, clock = aging
-        jobs = JobStore(database)
-        for name in ("busy", "idle"):
-            jobs.create(Job(id=name))
-        for priority in range(1, 8):
-            clock.time += DAY
-            jobs.update("busy", priority=priority)
-        database.compact(Retention(events_count=5), reclaim=False)
-        assert [e.revision for e in jobs.history("busy")] == [4, 5, 6, 7, 8]
-        database.compact(Retention(events_keep=2.5 * DAY), reclaim=False)
-        assert [e.revision for e in jobs.history("busy")] == [6, 7, 8]
-        assert [e.revision for e in jobs.history("idle")] == [1]
-        clock.time += 30 * DAY
-        report = database.compact(Retention(events_keep=DAY, events_count=2), reclaim=False)
-        assert report.pruned["job"].events == 2
-        assert [e.revision for e in jobs.history("busy")] == [8]
-        assert_deeply_sound(database)
-        jobs.update("busy", priority=99)
-        assert_deeply_sound(database)
-
-    def test_versions_by_count_and_age(self, aging: Aging) -> None:
-        """Of a job's versions the oldest go; the job itself is not touched."""
-        database, clock = aging
-        jobs = JobStore(database)
-        jobs.create(Job(id="j"))
-        for priority in range(1, 8):
-            clock.time += DAY
-            jobs.update("j", priority=priority)
-        now = jobs.get("j")
-        database.compact(Retention(versions_count=5), reclaim=False)
-        assert [v.version for v in jobs.versions("j")] == [3, 4, 5, 6, 7]
-        database.compact(Retention(versions_keep=3.5 * DAY), reclaim=False)
-        assert [v.version for v in jobs.versions("j")] == [5, 6, 7]
-        database.compact(Retention(versions_count=0), reclaim=False)
-        assert jobs.versions("j") == []
-        assert jobs.get("j") == now
-        assert jobs.update("j", priority=99).version == 9
-        assert_deeply_sound(database)
-
-    def test_a_history_longer_than_a_step(self, aging: Aging) -> None:
-        """A record with more events and versions than are removed at once goes whole, too."""
-        database, clock = aging
-        jobs = JobStore(database)
-        jobs.create(Job(id="j"))
-        with database.transaction():
-            for priority in range(1, 700):
-                jobs.update("j", priority=priority)
-        jobs.set_state("j", "Completed")
-        clock.time += 2 * DAY
-        gone = database.compact(Retention(keep=DAY), reclaim=False).pruned["job"]
-        assert (gone.records, gone.events, gone.versions) == (1, 701, 699)
-        assert [e.kind for e in jobs.history("j")] == ["deleted"]
-        assert_deeply_sound(database)
-
-    def test_readers_are_told_of_what_they_missed(self, aging: Aging) -> None:
-        """Reading on from before what was removed is an EventsExpiredError, in that store alone;
-        from behind it every event comes; and whoever asks for what is left gets that.
-        """
-        database, clock = aging
-        executions = ExecutionStore(database)
-        jobs = JobStore(database)
-        ended(executions, "old")
-        jobs.create(Job(id="j"))
-        position = database.sequence()
-        clock.time += 2 * DAY
-        ended(executions, "new")
-        database.compact(Retention(keep=DAY), reclaim=False)
-        for after in (0, 1, 2):
-            with pytest.raises(EventsExpiredError, match="'execution': events up to 3"):
-                list(database.events(after))
-            with pytest.raises(EventsExpiredError):
-                list(executions.events(after))
-        assert [e.record_id for e in jobs.events(0)] == ["j"]
-        told = [(e.record_id, e.kind) for e in database.events(position)]
-        assert told == [*[("new", kind) for kind in ("created", "state", "state")],
-                        ("old", "deleted")]  # fmt: skip
-        assert [e.record_id for e in database.events()] == ["j", *["new"] * 3, "old"]
-
-    def test_a_reader_is_overtaken(self, aging: Aging) -> None:
-        """A reader that events are removed ahead of, while it reads, is told so: it never passes
-        over them in silence.
-        """
-        database, clock = aging
-        executions = ExecutionStore(database)
-        with database.transaction():
-            for number in range(600):
-                executions.create(Execution(id=f"{number}", job_id="j"))
-        for number in range(600):
-            executions.set_state(f"{number}", "Cancelled")
-        reader = database.events(0)
-        seen = [next(reader).sequence for _ in range(10)]
-        clock.time += 2 * DAY
-        database.compact(Retention(keep=DAY), reclaim=False)
-        with pytest.raises(EventsExpiredError):
-            seen += [event.sequence for event in reader]
-        assert seen == list(range(1, len(seen) + 1))
-
-    def test_checkpoints_hold_events(self, aging: Aging) -> None:
-        """No event goes that a checkpoint has not passed, until the checkpoint is forgotten: then
-        it holds nothing, and its reader is told what it missed.
-        """
-        database, clock = aging
-        jobs = JobStore(database)
-        jobs.create(Job(id="j"))
-        for name in ("Running", "Completed"):
-            jobs.set_state("j", name)
-        clock.time += 10 * DAY
-        database.set_checkpoint("ahead", 3)
-        database.set_checkpoint("behind", 1)
-        rule = Retention(keep=DAY, events_count=1, checkpoints_keep=5 * DAY)
-        report = database.compact(rule, reclaim=False)
-        assert report.pruned["job"].records == 1
-        assert [e.sequence for e in jobs.history("j")] == [2, 3, 4]
-        assert [n for n in report.notes if "'behind'" in n and "after 1" in n]
-        assert len(list(database.events(1))) == 3
-        assert_deeply_sound(database)
-        clock.time += 4 * DAY
-        database.set_checkpoint("ahead", 4)
-        assert database.compact(rule, reclaim=False).pruned["job"].events == 0
-        clock.time += 2 * DAY
-        report = database.compact(rule, reclaim=False)
-        assert jobs.history("j") == []
-        assert report.notes == ()
-        assert database.checkpoint("behind") == 1
-        with pytest.raises(EventsExpiredError):
-            list(database.events(1))
-        assert list(database.events(4)) == []
 
     def test_what_cannot_be_judged_stays(self, aging: Aging) -> None:
         """Records that cannot be read, or that a hand moved in the index, stay as they are, and are
@@ -486,134 +324,6 @@ class RetentionTests(StoreTests):
         assert written[0] >= 3
         assert executions.count() == 5 + written[0]
         assert_deeply_sound(database)
-
-
-class HookTests(StoreTests):
-    """`database.on_compact`."""
-
-    @pytest.fixture
-    def hooked(self, harness: BackendHarness) -> Iterator[Aging]:
-        clock = Ticks()
-        database = open_at(harness, clock=clock)
-        executions = ExecutionStore(database)
-        for name in "abcd":
-            ended(executions, name)
-        clock.time += 2 * DAY
-        yield Aging(database, clock)
-        database.close()
-
-    def test_order_and_arguments(self, hooked: Aging) -> None:
-        """Hooks are asked in order: before, then of each record, then all that go, then after; they
-        see the record as it is, with its history.
-        """
-        database = hooked.database
-        executions = ExecutionStore(database)
-        told: list[Any] = []
-
-        def keep(removal: Removal) -> bool:
-            told.append(removal.id)
-            execution = executions.codec.decode(removal.body)
-            assert execution == executions.get(removal.id)
-            assert removal.members["state"] == removal.state == execution.state
-            assert list(removal.history) == executions.history(removal.id)
-            assert not database.in_transaction
-            return removal.id == "b"
-
-        database.on_compact(
-            before=lambda rules: told.append(("before", len(rules))),
-            keep=keep,
-            archive=lambda gone: told.append([removal.id for removal in gone]),
-            after=lambda report: told.append(("after", report.pruned["execution"].records)),
-        )
-        report = database.compact(Retention(keep=DAY), reclaim=False)
-        assert told == [("before", 1), *"abcd", ["a", "c", "d"], ("after", 3)]
-        assert (report.kept, report.failed) == (1, 0)
-        assert ids(executions.each()) == ["b"]
-        assert_deeply_sound(database)
-
-    def test_a_hook_that_raises_keeps_the_record(
-        self, caplog: pytest.LogCaptureFixture, hooked: Aging
-    ) -> None:
-        """What a hook raises, or an answer that is none, keeps the record it was asked about; the
-        rest goes on, and both the log and the report tell of it.
-        """
-        database = hooked.database
-        executions = ExecutionStore(database)
-
-        def keep(removal: Removal) -> bool:
-            if removal.id == "b":
-                raise ZeroDivisionError("no such luck")
-            return None if removal.id == "c" else False  # type: ignore[return-value]
-
-        database.on_compact(keep=keep)
-        report = database.compact(Retention(keep=DAY), reclaim=False)
-        assert ids(executions.each()) == ["b", "c"]
-        assert (report.kept, report.failed) == (0, 2)
-        assert [note for note in report.notes if "no such luck" in note]
-        assert [note for note in report.notes if "True or False" in note]
-        assert "no such luck" in caplog.text
-        executions.create(Execution(id="goes on", job_id="j"))
-        assert_deeply_sound(database)
-
-    def test_what_cannot_be_archived_stays(self, hooked: Aging) -> None:
-        """Where the archive fails, nothing that it was given goes."""
-        database = hooked.database
-        executions = ExecutionStore(database)
-
-        def archive(removals: object) -> None:
-            raise OSError("no space left on the archive's device")
-
-        database.on_compact(archive=archive)
-        report = database.compact(Retention(keep=DAY), reclaim=False)
-        assert (executions.count(), report.failed) == (4, 4)
-        assert "no space left" in report.notes[0]
-        assert_deeply_sound(database)
-
-    def test_before_may_stop_it_all(self, hooked: Aging) -> None:
-        """What `before` raises stops the compaction, not the service."""
-        database = hooked.database
-        executions = ExecutionStore(database)
-
-        def before(rules: object) -> None:
-            raise RuntimeError("not now")
-
-        done: list[Any] = []
-        database.on_compact(before=before, after=done.append)
-        report = database.compact(Retention(keep=DAY))
-        assert (executions.count(), report.pruned) == (4, {})
-        assert report.skipped
-        assert ["not now" in note for note in report.notes] == [True]
-        assert done == [report]
-
-    def test_changed_while_it_was_asked_about(self, hooked: Aging) -> None:
-        """A record that is changed after the hooks were asked stays: they have not seen it so."""
-        database = hooked.database
-        executions = ExecutionStore(database)
-
-        def archive(removals: object) -> None:
-            executions.update("b", next_id="another")
-
-        database.on_compact(archive=archive)
-        report = database.compact(Retention(keep=DAY), reclaim=False)
-        assert ids(executions.each()) == ["b"]
-        assert report.pruned["execution"].records == 3
-        assert_deeply_sound(database)
-
-    def test_a_service_that_is_stopped(self, hooked: Aging) -> None:
-        """Ctrl-C, and whatever `watch` raises, ends compaction between two steps; what is left is
-        whole, and the next run does the rest.
-        """
-        database = hooked.database
-        executions = ExecutionStore(database)
-
-        def stop(store: str, removed: int) -> None:
-            raise KeyboardInterrupt
-
-        with pytest.raises(KeyboardInterrupt):
-            database.compact(Retention(keep=DAY), reclaim=False, watch=stop)
-        assert_deeply_sound(database)
-        database.compact(Retention(keep=DAY), reclaim=False)
-        assert executions.count() == 0
 
 
 class DefaultRetentionTests(StoreTests):

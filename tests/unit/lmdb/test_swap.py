@@ -4,10 +4,12 @@ reaches the disk.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import re
+import resource
 import shutil
 import stat
 import subprocess
@@ -18,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from storebridge_lmdb import backend
+from storebridge_lmdb import backend, environment
 from storebridge_lmdb.driver import LmdbDriver
 from storebridge_lmdb.header import DATA, FRESH
 from storebridge_lmdb.presence import Presence
@@ -84,6 +86,72 @@ def test_another_program_has_it_open(path: Path, open_driver: Open) -> None:
     transaction = driver.begin(True)
     transaction.remove("thing", ("t40",), ("new",))
     transaction.commit()
+    assert reclaim(driver) is None
+
+
+CHANGE = """
+import lmdb, sys
+held = lmdb.open(sys.argv[1], max_dbs=9, **({"lib_version": 0} if lmdb.__version__ >= "3" else {}))
+with held.begin(write=True) as transaction:
+    transaction.put(b"by", b"another program", db=held.open_db(b"notes", transaction))
+"""
+
+
+def test_another_program_comes_and_goes(
+    path: Path, open_driver: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that knows nothing of our locks, and changes something at the last moment before nobody
+    could any more: that is not lost."""
+    driver = open_driver()
+    thinned(driver)
+    lock_alone = environment._lock_alone
+
+    def late(lock: int) -> bool:
+        subprocess.run([sys.executable, "-c", CHANGE, str(path)], check=True)
+        return lock_alone(lock)
+
+    monkeypatch.setattr(environment, "_lock_alone", late)
+    assert reclaim(driver) == "another process has changed it meanwhile"
+    monkeypatch.setattr(environment, "_lock_alone", lock_alone)
+    with driver._environment.native.begin() as transaction:
+        notes = driver._environment.native.open_db(b"notes", transaction)
+        assert transaction.get(b"by", b"", notes) == b"another program"
+    assert reclaim(driver) is None
+
+
+def test_an_interrupted_exchange(open_driver: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception out of a signal handler ends the exchange, not the use of the database."""
+    driver = open_driver()
+    thinned(driver)
+
+    def strike(lock: int) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as struck:
+        struck.setattr(environment, "_lock_alone", strike)
+        with pytest.raises(KeyboardInterrupt):
+            driver.reclaim(lambda: None)
+    assert names(driver) == ["t38", "t39"]
+    assert reclaim(driver) is None
+
+
+def test_no_descriptors_left(open_driver: Open) -> None:
+    """The environment is not closed where it could not be opened again."""
+    driver = open_driver()
+    thinned(driver)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held: list[int] = []
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (200, limits[1]))
+        with contextlib.suppress(OSError):
+            while True:
+                held.append(os.open(os.devnull, os.O_RDONLY))
+        with pytest.raises(OSError, match="Too many open files"):
+            driver._environment.exchange(lambda: None, driver._bind_to)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for fd in held:
+            os.close(fd)
     assert reclaim(driver) is None
 
 
