@@ -40,7 +40,11 @@ _RULES = {
     "events-count": ("N", "Of each record keep so many events."),
     "versions-keep": ("AGE", "Remove older versions of jobs."),
     "versions-count": ("N", "Of each job keep so many old versions."),
-    "deleted-keep": ("AGE", "Keep the history of what was deleted so long.  [default: --keep]"),
+    "deleted-keep": (
+        "AGE",
+        "Keep the history of what was deleted so long.  [default: --keep; with --count alone"
+        " --checkpoints-keep]",
+    ),
     "checkpoints-keep": (
         "AGE",
         "Readers not seen for so long hold nothing.  [default: 30d]",

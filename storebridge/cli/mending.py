@@ -189,6 +189,9 @@ def _print_reports(location: Location, reports: Iterable[RecountReport]) -> None
             cells.append((report.store, "in no state", report.unknown, None, "see: check"))
         if report.mended:
             cells.append((report.store, "faults mended", report.mended, None, "set right"))
+        if report.deep:
+            found = len(report.faults)
+            cells.append((report.store, "faults", found, None, "see below" if found else "none"))
         # A counter that is off has been told above.
         told = dict.fromkeys(fault for fault in report.faults if fault.table != report.store)
         faults |= told | dict.fromkeys(fault for fault in report.faults if fault.key)

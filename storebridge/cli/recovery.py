@@ -55,10 +55,10 @@ def recover_executions(where: Where, as_json: bool, node: str | None, dry_run: b
     if as_json:
         output.print_json(asdict(report))
     else:
-        _print(report)
+        _print(report, node_id)
 
 
-def _print(report: RecoveryReport) -> None:
+def _print(report: RecoveryReport, node_id: str | None) -> None:
     if report.found:
         headers = ("execution", "job", "type", "was", "recovery", "because", "next")
         output.print_rows(headers, [_cells(found, report.dry_run) for found in report.found])
@@ -74,6 +74,8 @@ def _print(report: RecoveryReport) -> None:
             ("unreadable", report.unreadable),
         ]
     )
+    if report.unseen and node_id is None:
+        output.print_facts([("note", "which node this is was not said: give --node, or NODE_ID")])
 
 
 def _cells(found: Recovered, dry_run: bool) -> tuple[Any, ...]:
@@ -110,9 +112,17 @@ def recover_jobs(where: Where, as_json: bool, node: str | None, dry_run: bool) -
         node_id = node or node_id_from_environment(prefix=where.env_prefix)
         released = store.recover(node_id=node_id, dry_run=dry_run)
         bodies = [store.codec.encode(job) for job in released]
+        # A dry run has the jobs as they are, and not yet the message.
+        why = [store.standing(job, node_id).reason if dry_run else job.message for job in released]
     if as_json:
         for body in bodies:
             output.print_body(body)
         return
-    cells = [(output.short(job.id), job.name, job.state, job.message) for job in released]
-    output.print_rows(("job", "name", "state", "because"), cells)
+    cells = [
+        (output.short(job.id), job.name, job.state, reason)
+        for job, reason in zip(released, why, strict=True)
+    ]
+    if cells or not output.on_terminal():
+        output.print_rows(("job", "name", "state", "because"), cells)
+    else:
+        output.print_facts([("released", 0)])

@@ -75,12 +75,15 @@ def test_another_node(location: str, run: Run) -> None:
     done = run("executions", "recover", "-l", location)
     facts = dict(line.split("\t") for line in done.stdout.splitlines())
     assert (facts["failed"], facts["on other nodes without a lease"]) == ("0", "4")
+    assert "--node" in facts["note"]
+    named = run("executions", "recover", "-l", location, "--node", "another")
+    assert "note" not in named.stdout
 
 
 def test_release_claims(location: str, run: Run) -> None:
     """Jobs that a process had claimed that is gone are pending again."""
     planned = run("jobs", "recover", "--node", "pi4", "-l", location, "--dry-run")
-    assert planned.stdout == "j-3\tclaimed\tQueued\t-\n"
+    assert planned.stdout == f"j-3\tclaimed\tQueued\t{WHY}\n"
     done = run("jobs", "recover", "--node", "pi4", "-l", location)
     assert done.stdout == f"j-3\tclaimed\tPending\t{WHY}\n"
     assert run("jobs", "recover", "--node", "pi4", "-l", location, "--json").stdout == ""

@@ -116,7 +116,8 @@ def test_recount(sqlite: Any, run: Run) -> None:
 
 
 def test_deep_recount(sqlite: Any, run: Run) -> None:
-    assert run("recount", "--deep", sqlite.location).exit_code == 0
+    sound = run("recount", "--deep", sqlite.location)
+    assert (sound.exit_code, "job\tfaults\t0\t-\tnone\n" in sound.stdout) == (0, True)
     damage(sqlite, "delete from job_history where record_id = 'j-22'")
     assert run("recount", sqlite.location).exit_code == 0
     found = document(run("recount", "--deep", "--json", sqlite.location))
