@@ -26,7 +26,7 @@ from storebridge.recount import RecountReport, recount_all, sequence_lag
 from storebridge.spec import StoreLayout, check_labels, label_entry
 from storebridge.times import parse_rfc3339
 from storebridge.transaction import Unit
-from storebridge.values import values_from_body
+from storebridge.values import usual_values, values_from_body
 
 if TYPE_CHECKING:
     from storebridge.database import Database
@@ -109,11 +109,12 @@ def _check_store(
 ) -> Iterator[Fault]:
     unreadable: dict[Key, None] = {}
     ledger = histories.Ledger(database, layout) if history else None
-    notes: dict[str, Note] = {}
-    if ledger is not None:
-        notes = {layout.record.name: ledger.record, layout.history.name: ledger.event}
     for table in layout.tables:
-        values_of = _noting(table, unreadable, notes.get(table.name), tick)
+        if ledger is not None and table is layout.record:
+            values_of = _noting_records(layout, unreadable, ledger, tick)
+        else:
+            note = ledger.event if ledger is not None and table is layout.history else None
+            values_of = _noting(table, unreadable, note, tick)
         yield from database.iterate(_faults, table.name, values_of)
         for key in unreadable if table is layout.record else ():
             yield Fault(table.name, key, "the body cannot be read: the record is quarantined")
@@ -148,6 +149,29 @@ def _noting(
         values = values_of(key, body)
         if values is None:
             unreadable[key] = None
+        return values
+
+    return noting
+
+
+def _noting_records(
+    layout: StoreLayout, unreadable: dict[Key, None], ledger: histories.Ledger, tick: Tick | None
+) -> ValuesOf:
+    """The same of records, for a ledger, which is told of each. Nearly always one look into a body
+    serves both."""
+    table = layout.record
+    usual = usual_values(table.columns)
+    any_values_of = _noting(table, unreadable, ledger.record, None)
+    known, name = ledger.known, table.name
+    state_at = [c.name for c in table.columns].index("state") if layout.states else None
+
+    def noting(key: Key, body: bytes) -> Values | None:
+        if tick is not None:
+            tick(name)
+        values, revision = (usual(body) if usual is not None else None) or (None, None)
+        if values is None or revision is None:
+            return any_values_of(key, body)
+        known(key[0], revision, None if state_at is None else values[state_at])
         return values
 
     return noting

@@ -9,7 +9,7 @@ from itertools import groupby
 import msgspec
 
 from storebridge import meta
-from storebridge.driver import Fault, Key, Range, Transaction
+from storebridge.driver import Fault, Key, Range, Transaction, Value
 from storebridge.events import (
     CREATED,
     DELETED,
@@ -79,6 +79,10 @@ class Ledger:
             self._unreadable.add(record_id)
         else:
             self._sum += hash((record_id, head.revision, head.state))
+
+    def known(self, record_id: Value, revision: int, state: Value | None) -> None:
+        """Take in a record that somebody has read already."""
+        self._sum += hash((record_id, revision, state))
 
     def event(self, key: Key, body: bytes) -> None:
         """Take in an event."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import lmdb
@@ -64,6 +65,10 @@ class ReadEngine:
         with self._native.cursor(space) as cursor:
             if not (_to_last(cursor, stop) if reverse else _to_first(cursor, start)):
                 return found
+            if stop is None and not reverse:
+                return list(
+                    islice(cursor.iternext(), limit)
+                )  # without a look at each: half as long
             for pair in cursor.iterprev() if reverse else cursor.iternext():
                 key = pair[0]
                 if key < start if reverse else stop is not None and key >= stop:

@@ -157,6 +157,8 @@ def _key(table: OrderedTable[Any], raw: bytes) -> Key | None:
     """The key, unless it is not what the encoder makes."""
     try:
         key = table.decode(raw)
+        if len(key) == 1 and type(key[0]) is str:
+            return key  # is its own UTF-8, and the most frequent
         return key if table.encode(key) == raw else None
     except ValueError:
         return None
