@@ -57,7 +57,7 @@ def this_process(node_id: str | None = None) -> Owner:
 def unnamed_node() -> str:
     """A node id for this machine where nobody has given it one: its name and, as machines made of
     one image have one name, a digest of its own identifier, where it has one."""
-    name, machine = os.uname().nodename, _machine_of(boot_id())
+    name, machine = os.uname().nodename, machine_digest()
     return f"{name}@{machine}" if machine else name
 
 
@@ -74,6 +74,11 @@ def boot_id() -> str:
     # A machine's identifier is a secret to whoever is not on it: see machine-id(5).
     digest = _sha256(f"storebridge {machine}".encode()).hexdigest()[:12]
     return f"{boot}@{digest}" if machine else boot
+
+
+def machine_digest() -> str:
+    """Of the machine's own identifier; empty where it has none."""
+    return boot_id().partition("@")[2]
 
 
 def _sha256(data: bytes) -> Any:

@@ -7,7 +7,9 @@ again and has the digest of what the database held.
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -19,8 +21,14 @@ from pathlib import Path
 from storebridge import meta
 from storebridge.database import Database
 from storebridge.driver import Compactor
-from storebridge.errors import ConfigurationError, StorebridgeError, StoreFullError
+from storebridge.errors import (
+    ConfigurationError,
+    StorageError,
+    StorebridgeError,
+    StoreFullError,
+)
 from storebridge.location import Location
+from storebridge.owner import machine_digest
 from storebridge.times import parse_rfc3339
 from storebridge.transfer.exports import ImportReport, export_database, import_database
 
@@ -85,7 +93,7 @@ def back_up(
     `copies`: how many places are enough, in the order given; all if None. `keep`: how many backups
     of this database a folder keeps, the oldest go when a new one is whole. `if_older_than`: a place
     whose newest is younger is left as it is. That and when a backup was made is noted in the
-    database, unless it is open for reading only.
+    database, unless it is open for reading only; that it cannot be noted is logged.
 
     ConfigurationError for what cannot be asked; what goes wrong at a place is in the report.
     """
@@ -100,11 +108,18 @@ def back_up(
         except (StorebridgeError, OSError) as error:
             logger.warning("%s: no backup in %s: %s", database.location.text, place, error)
             done.append(Copy(str(place), error=str(error)))
-    report = BackupReport(database.location.text, sequence, tuple(done), wanted)
-    files = tuple(copy.file for copy in done if copy.is_new and copy.file)
+    files = tuple(os.path.abspath(copy.file) for copy in done if copy.is_new and copy.file)
     if files and not database.read_only:
+        _note(database, sequence, files, now)
+    return BackupReport(database.location.text, sequence, tuple(done), wanted)
+
+
+def _note(database: Database, sequence: int, files: tuple[str, ...], now: datetime) -> None:
+    try:
         database.write(meta.write_backup, sequence, files, now)
-    return report
+    except StorageError as error:
+        # The backup is there and good, and may be needed for this very reason.
+        logger.warning("%s: the backup is not noted in it: %s", database.location.text, error)
 
 
 def _wanted(places: Sequence[str | Path], copies: int | None, keep: int | None) -> int:
@@ -118,9 +133,13 @@ def _wanted(places: Sequence[str | Path], copies: int | None, keep: int | None) 
 
 
 def name_of(database: Database) -> str:
-    """What the backups of a database are called, before the time."""
-    path = Path(database.location.path or database.location.target)
-    return _unfit.sub("_", path.stem or path.name).strip("._-") or "database"
+    """What the backups of a database are called, before the time: after its file, and a digest of
+    the machine and the whole path, so that those of two databases never pass for one another's."""
+    location = database.location
+    path = Path(location.path or location.target)
+    name = _unfit.sub("_", path.stem or path.name).strip("._-") or "database"
+    place = os.path.realpath(location.path) if location.path else location.text
+    return f"{name}-{hashlib.sha256(f'{machine_digest()} {place}'.encode()).hexdigest()[:8]}"
 
 
 def backups_in(folder: Path, name: str) -> list[tuple[datetime, Path]]:
@@ -162,7 +181,7 @@ def _copy_to(
 def _require_room(database: Database, folder: Path) -> None:
     if not isinstance(database.driver, Compactor):
         return
-    size, unused = database.driver.usage()
+    size, unused = database._guarded(database.driver.usage)
     needed, free = (size - unused) // _SHARE, shutil.disk_usage(folder).free
     if free < needed:
         raise StoreFullError(f"{folder}: {free:,} bytes free, a backup may need {needed:,}")

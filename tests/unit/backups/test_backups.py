@@ -7,16 +7,17 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import pytest
 
 from storebridge import (
     ConfigurationError,
+    CorruptStoreError,
     Database,
     Job,
     JobStore,
@@ -25,9 +26,10 @@ from storebridge import (
 )
 from storebridge.errors import DamagedExportError
 from storebridge.transfer import backups
-from storebridge.transfer.backups import back_up, backups_in, last_backup, restore
+from storebridge.transfer.backups import back_up, backups_in, last_backup, name_of, restore
 from storebridge.transfer.content import content_of
 from storebridge.transfer.digests import digest_of
+from storebridge.transfer.verification import verify
 
 BACKENDS = ("sqlite", "lmdb", "bolt", "tinydb")
 START = datetime(2026, 11, 1, tzinfo=UTC)
@@ -108,6 +110,44 @@ def test_restoring_keeps_what_was_there(database: Database, folder: Path) -> Non
         assert digest(kept) == later
 
 
+def _cut(data: bytes) -> bytes:
+    return data[: len(data) // 8]
+
+
+def _overwrite(data: bytes) -> bytes:
+    """Everything but what shows of which format it is, and how large."""
+    return data[:8192] + b"\xa5" * (len(data) - 8192) if len(data) > 8192 else b"{" * len(data)
+
+
+@pytest.mark.parametrize("damage", [_cut, _overwrite])
+def test_a_damaged_database_is_replaced(
+    database: Database, folder: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    """What backups are for: where the database cannot be read, or not even opened, it is restored,
+    and what is left of it is kept as it is. A migration does not replace it unasked.
+    """
+    jobs = JobStore(database)
+    with database.transaction():
+        for _ in range(200):
+            jobs.create(Job())
+    (copy,) = back_up(database, [folder]).copies
+    location, path = database.location.text, Path(database.location.target)
+    database.close()
+    file = path / "data.mdb" if path.is_dir() else path
+    damaged = damage(file.read_bytes())
+    file.write_bytes(damaged)
+    with open_database("memory:other") as other:
+        JobStore(other)
+        with pytest.raises((CorruptStoreError, ConfigurationError)):
+            other.migrate_to(location)
+    report = restore(str(copy.file), location)
+    with open_database(location) as found:
+        assert digest(found) == copy.sha256
+    kept = report.replaces
+    assert kept is not None
+    assert (kept / "data.mdb" if kept.is_dir() else kept).read_bytes() == damaged
+
+
 def test_a_database_in_use_is_not_replaced(database: Database, folder: Path) -> None:
     (copy,) = back_up(database, [folder]).copies
     JobStore(database).create(Job())
@@ -136,14 +176,15 @@ def test_old_ones_go_only_when_a_new_one_is_there(
     database: Database, folder: Path, clock: Clock
 ) -> None:
     """Other files, and other databases' backups, stay."""
-    others = [folder / "notes.txt", folder / "node-1-20200101T000000.000000Z.jsonl.gz"]
+    name = name_of(database)
+    others = [folder / "notes.txt", folder / f"{name}-1-20200101T000000.000000Z.jsonl.gz"]
     for other in others:
         other.write_text("mine")
     for day in range(5):
         clock.now = START + timedelta(days=day)
         report = back_up(database, [folder], keep=3)
     assert len(report.copies[0].removed) == 1
-    kept = [(time - START).days for time, _ in backups_in(folder, "node")]
+    kept = [(time - START).days for time, _ in backups_in(folder, name)]
     assert kept == [2, 3, 4]
     assert all(other.exists() for other in others)
 
@@ -167,7 +208,7 @@ def test_young_enough(database: Database, folder: Path, clock: Clock) -> None:
     assert not report.copies[0].is_new
     clock.now += timedelta(hours=2)
     assert back_up(database, [folder], if_older_than=timedelta(days=1)).copies[0].is_new
-    assert len(backups_in(folder, "node")) == 2
+    assert len(backups_in(folder, name_of(database))) == 2
 
 
 def test_one_of_a_time_to_come_does_not_count(
@@ -202,6 +243,115 @@ def test_enough_copies_are_enough(database: Database, folder: Path, tmp_path: Pa
 def test_what_cannot_be_asked(folder: Path, asked: dict[str, int]) -> None:
     with open_database("memory:bad-backups") as database, pytest.raises(ConfigurationError):
         back_up(database, [folder], **asked)  # type: ignore[arg-type]
+
+
+def test_two_of_one_name(folder: Path, tmp_path: Path) -> None:
+    """Databases whose files are called the same share a folder without harm: neither removes the
+    other's backups, nor takes them for its own.
+    """
+    kept = []
+    for place in ("requester", "compute"):
+        (tmp_path / place).mkdir()
+        with open_database(tmp_path / place / "node.db") as database:
+            JobStore(database).create(Job(id=place))
+            (copy,) = back_up(database, [folder], keep=1, if_older_than=timedelta(days=1)).copies
+            assert (copy.is_new, copy.removed) == (True, ())
+            kept.append(copy)
+    for copy, place in zip(kept, ("requester", "compute"), strict=True):
+        restore(str(copy.file), tmp_path / f"{place}.db")
+        with open_database(tmp_path / f"{place}.db") as database:
+            assert JobStore(database).get(place).state == "Pending"
+
+
+def test_it_cannot_be_noted(tmp_path: Path, folder: Path) -> None:
+    """A backup that is good counts and is reported, though the database cannot be written to at
+    this moment: then it is needed most.
+    """
+    location = f"sqlite://{tmp_path}/node.db?lock_timeout=0.1"
+    code = (
+        "import sys; from storebridge import *; database = open_database(sys.argv[1])\n"
+        "with database.transaction():\n"
+        "    database.set_checkpoint('x', 1); print(flush=True); sys.stdin.read()"
+    )
+    with open_database(location) as database:
+        JobStore(database).create(Job())
+        with subprocess.Popen(
+            [sys.executable, "-c", code, location], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as writer:
+            assert writer.stdout is not None
+            writer.stdout.readline()
+            report = back_up(database, [folder])
+            writer.communicate()
+        assert report.ok
+        assert last_backup(database) is None
+        assert len(backups_in(folder, name_of(database))) == 1
+
+
+class Steps:
+    """Changes of a database, each the same whenever it is made, and the clock that they go by."""
+
+    def __init__(self, location: str) -> None:
+        self.done = 0
+        self.database = open_database(location, clock=self.now)
+        self.jobs = JobStore(self.database)
+
+    def now(self) -> datetime:
+        return START + timedelta(seconds=self.done)
+
+    def make(self) -> None:
+        number = self.done // 4
+        job = f"j-{number}"
+        if self.done % 4 == 0:
+            self.jobs.create(Job(id=job, name=job, labels={"n": str(number % 5), "😀": "x"}))
+        elif self.done % 4 == 1:
+            self.jobs.set_state(job, "Running", message="\0 began")
+        elif self.done % 4 == 2:
+            self.jobs.update(job, priority=number)
+        elif number % 3:
+            self.jobs.set_state(job, "Completed")
+        else:
+            self.jobs.delete(job)
+        self.done += 1
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_it_is_what_the_events_say(backend: str, folder: Path, tmp_path: Path) -> None:
+    """A backup of a database that is written to 50 times a second is what the database was at one
+    event: what is restored from it passes `verify` against one in which all changes up to there
+    were made, and none after.
+    """
+    live = Steps(f"{backend}://{tmp_path}/live")
+    with live.database.transaction():
+        while live.done < 2000:
+            live.make()
+    stop = Event()
+
+    def write() -> None:
+        while not stop.wait(1 / 50):
+            live.make()
+
+    writer = Thread(target=write)
+    writer.start()
+    try:
+        places = [folder / str(number) for number in range(3)]
+        for place in places:
+            place.mkdir()
+        copies = [back_up(live.database, [place]).copies[0] for place in places]
+    finally:
+        stop.set()
+        writer.join()
+    twin = Steps(f"{backend}://{tmp_path}/twin")
+    with live.database, twin.database:
+        for number, copy in enumerate(copies):
+            restore(str(copy.file), f"{tmp_path}/{number}.db")
+            with open_database(f"{tmp_path}/{number}.db") as restored:
+                last = restored.sequence()
+                while twin.database.sequence() < last:
+                    twin.make()
+                assert verify(twin.database, restored).equal
+                told = [event for event in live.database.events(0) if event.sequence <= last]
+                assert list(restored.events(0)) == told
+        assert 2000 < last < live.database.sequence(), "it was not written to meanwhile"
 
 
 def test_writers_go_on(database: Database, folder: Path) -> None:
@@ -253,7 +403,8 @@ def test_killed_at_any_moment(tmp_path: Path, folder: Path) -> None:
             with pytest.raises(subprocess.TimeoutExpired):
                 process.wait(0.05 + 0.07 * round_)
             process.kill()
-    found = backups_in(folder, "node")
+    with open_database(location) as database:
+        found = backups_in(folder, name_of(database))
     for number, (_, path) in enumerate(found):
         assert restore(path, f"sqlite://{tmp_path}/{number}.db").digest.entries > 3000
     left = list(folder.glob("*.partial"))
