@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import lmdb
 
-from storebridge.driver.capabilities import Reclaimed, Usage
+from storebridge.driver.capabilities import Reader, Reclaimed, Usage
 from storebridge.driver.contract import DriverError, ErrorKind, Table, Traits
 from storebridge.driver.ordered import OrderedDriver, OrderedTransaction, SpaceName, space_names
 from storebridge_lmdb import swap, verify
@@ -113,6 +113,24 @@ class LmdbDriver(OrderedDriver[Space]):
             "databases": native.stat()["entries"],
             "locking": "lock.mdb" if guard is None else "none: writers are kept out of each read",
         }
+
+    def readers(self) -> list[Reader]:
+        """Those in the reader table. Of a process that has died there is none: opening the
+        environment clears them away."""
+        engine = ReadEngine(self._environment)  # else the environment could be closed for a swap
+        try:
+            native = self._environment.native
+            table, last = native.readers(), native.info()["last_txnid"]
+        finally:
+            engine.rollback()
+        # Behind a line of titles: pid, thread, and the number of the transaction that it sees, or
+        # a dash where it sees none at this moment.
+        lines = [line.split() for line in table.splitlines()[1:]]
+        return [
+            Reader(int(line[0]), max(0, last - int(line[-1])))
+            for line in lines
+            if len(line) > 2 and line[-1].isdecimal()
+        ]
 
     def usage(self) -> Usage:
         environment = self._environment

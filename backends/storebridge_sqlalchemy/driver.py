@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from storebridge.driver import DriverError, ErrorKind, Options, Table, Traits
+from storebridge.driver import DriverError, ErrorKind, Options, Reader, Table, Traits
 from storebridge_sqlalchemy import errors, inspection
 from storebridge_sqlalchemy.address import Address, application_name, owner_of
 from storebridge_sqlalchemy.commits import Tokens
@@ -164,6 +164,10 @@ class PostgresDriver:
         names = inspection.names_of(self._ask, self.place, self.statements.values())
         with self._pool.connect_apart() as connection:
             return inspection.vacuum(connection, names)
+
+    def readers(self) -> list[Reader]:
+        """Processes of the server that are in the midst of reading."""
+        return inspection.readers(self._ask)
 
     def close(self) -> None:
         """Close every connection."""

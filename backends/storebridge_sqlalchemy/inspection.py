@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 
-from storebridge.driver import DriverError, ErrorKind
+from storebridge.driver import DriverError, ErrorKind, Reader
 from storebridge_sqlalchemy.creation import Place
 from storebridge_sqlalchemy.statements import Statements, qualified
 
@@ -33,6 +33,10 @@ SELECT current_database()::text, current_user::text,
 _SIZES = """
 SELECT coalesce(sum(pg_table_size(c)), 0)::int8, coalesce(sum(pg_indexes_size(c)), 0)::int8
 FROM unnest(%s::regclass[]) AS c
+"""
+_READERS = """
+SELECT pid, age(backend_xmin)::int8 FROM pg_stat_activity
+WHERE datname = current_database() AND backend_xmin IS NOT NULL AND pid <> pg_backend_pid()
 """
 
 
@@ -81,6 +85,12 @@ def sizes(ask: Ask, place: Place, tables: Iterable[Statements]) -> tuple[int, in
     """Bytes of tables and of indexes."""
     ((of_tables, of_indexes),) = ask(_SIZES, [names_of(ask, place, tables)])
     return of_tables, of_indexes
+
+
+def readers(ask: Ask) -> list[Reader]:
+    """The server's processes that keep old rows from being removed, other programs' too; those of
+    other users only if the server shows them."""
+    return [Reader(pid, behind) for pid, behind in ask(_READERS)]
 
 
 def describe(ask: Ask, place: Place, tables: Iterable[Statements]) -> dict[str, str | int]:

@@ -20,8 +20,9 @@ from storebridge.location import Location
 def doctor(where: Where, as_json: bool, quick: bool) -> None:
     """Look a database over: each part with a verdict, and what mends it.
 
-    Layout, owner and mode of every file, lock, openers, free disk, free space in the file, log,
-    clock, and everything that `check` finds. Changes nothing. Exits with 1 if any part is bad.
+    Owner and mode of every file, log, free disk, layout, openers, lock, readers that are far
+    behind, free space in the file, age of the last backup, clock, and all that `check` finds.
+    Changes nothing. Exits with 1 if any part is bad.
 
     \b
     Example:

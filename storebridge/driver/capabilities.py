@@ -54,6 +54,22 @@ class Compactor(Protocol):
         """
 
 
+class Reader(NamedTuple):
+    """A process that is in the midst of reading, and keeps what it sees from being reused."""
+
+    pid: int
+    behind: int
+    """Transactions that have been committed since its view was taken."""
+
+
+@runtime_checkable
+class ReaderLister(Protocol):
+    """A driver whose engine knows who reads at this moment."""
+
+    def readers(self) -> Sequence[Reader]:
+        """The readers, other processes' too, as far as the engine tells. From any thread."""
+
+
 @runtime_checkable
 class Tidier(Protocol):
     """A driver whose engine keeps free space for itself, to use it again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -9,6 +10,7 @@ import pytest
 
 from storebridge import CorruptStoreError, Job, JobStore, open_database
 from storebridge.check import check, repair
+from storebridge.driver import Driver, ReaderLister
 from storebridge.testing.stores.base import assert_sound
 from tests.postgres_server import Database, Server
 
@@ -60,6 +62,22 @@ def test_check_finds_what_postgresql_knows(
         described = database.describe()
         assert described["schema"] == schema
         assert int(described["table_size"]) > 0
+
+
+def test_readers(opened: Callable[..., Driver]) -> None:
+    """Who keeps what was replaced since is told, and how much was committed meanwhile."""
+    one, other = opened(), opened()
+    assert isinstance(other, ReaderLister)
+    view = one.begin(False)
+    view.totals("")
+    for _ in range(12):
+        change = other.begin(True)
+        change.tally({"n": 1})
+        change.commit()
+    late = {reader.pid for reader in other.readers() if reader.behind >= 12}
+    assert late
+    view.rollback()
+    assert len(late - {reader.pid for reader in other.readers()}) == 1
 
 
 def test_a_damaged_index(own_postgresql: Server) -> None:
