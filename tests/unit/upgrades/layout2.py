@@ -1,5 +1,5 @@
-"""A layout 2 that exists only in tests: records can be found by revision, and every event says in
-its body what layout it was written in. Run as a program it opens a database with that layout."""
+"""A layout 2 that exists only in tests: jobs can be found by version, and every event says in its
+body what layout it was written in. Run as a program it opens a database with that layout."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 
 import msgspec
 
-from storebridge import meta, opening, store
+from storebridge import histories, meta, opening, store, writes
 from storebridge.canonical import encoder
 from storebridge.driver import Field, Index, Table
+from storebridge.events import encode_event
 from storebridge.spec import StoreLayout, layout_of
 from storebridge.transfer import upgrading
 from storebridge.transfer.content import Content, Pages
@@ -26,7 +27,7 @@ class Layout2Content:
         self.name = old.name
         self._old = old
         self._by_name = {table.name: table for each in old.layouts for table in each.tables}
-        self.layouts = [with_revisions(layout) for layout in old.layouts]
+        self.layouts = [with_versions(layout) for layout in old.layouts]
 
     def pages(self, table: Table) -> Pages:
         old = self._by_name.get(table.name, table)
@@ -34,7 +35,7 @@ class Layout2Content:
             if table is meta.META:
                 yield [self._store(key, body) for key, body in rows]
             elif table.name.endswith("-history"):
-                yield [(key, b"{" + _MARK + body[1:]) for key, body in rows]
+                yield [(key, _marked(body)) for key, body in rows]
             else:
                 yield rows
 
@@ -46,14 +47,20 @@ class Layout2Content:
         return self._old.totals()
 
 
-def with_revisions(layout: StoreLayout) -> StoreLayout:
-    """The record table with a column and an index more."""
+def _marked(body: bytes) -> bytes:
+    return b"{" + _MARK + body[1:]
+
+
+def with_versions(layout: StoreLayout) -> StoreLayout:
+    """The table of jobs with a column and an index more."""
     record = layout.record
+    if record.name != "job":
+        return layout
     table = Table(
         record.name,
         record.key,
-        (*record.columns, Field("revision", "integer")),
-        (*record.indexes, Index("revision", ("revision", "id"))),
+        (*record.columns, Field("version", "integer")),
+        (*record.indexes, Index("version", ("version", "id"))),
         record.view,
     )
     return msgspec.structs.replace(layout, record=table)
@@ -63,7 +70,9 @@ def install(replace: Callable[[object, str, object], None] = setattr) -> None:
     """Make this process one of a storebridge whose layout is 2."""
     replace(meta, "LAYOUT", 2)
     replace(upgrading, "UPGRADES", {1: Layout2Content})
-    replace(store, "layout_of", lambda spec: with_revisions(layout_of(spec)))
+    replace(store, "layout_of", lambda spec: with_versions(layout_of(spec)))
+    for module in (writes, histories):
+        replace(module, "encode_event", lambda *what, **more: _marked(encode_event(*what, **more)))
 
 
 if __name__ == "__main__":

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 
+import msgspec
 import pytest
 
 from storebridge import (
@@ -21,11 +22,13 @@ from storebridge import (
     meta,
     open_database,
 )
+from storebridge.check import check
 from storebridge.location import location_of
 from storebridge.opening import INCOMING
 from storebridge.transfer import filling, places, upgrading
 from storebridge.transfer.content import content_of
 from storebridge.transfer.digests import Digest, digest_of
+from tests.unit.upgrades.engines import engine_content
 from tests.unit.upgrades.layout2 import Layout2Content, install
 
 ROOT = Path(__file__).parents[3]
@@ -40,7 +43,7 @@ def old(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def make(location: str, records: int) -> str:
-    with open_database(location) as database:
+    with open_database(location, clock=lambda: datetime(2026, 11, 1, tzinfo=UTC)) as database:
         jobs = JobStore(database)
         with database.transaction():
             for number in range(records):
@@ -119,22 +122,18 @@ def test_a_second_opening_does_nothing(old: str, expected: Digest) -> None:
 
 @pytest.mark.usefixtures("newer")
 def test_upgraded_is_as_fresh(old: str, tmp_path: Path) -> None:
-    """Tables, columns and indexes are those of a database that was made in the new layout."""
+    """The same changes made in the new layout from the first give the same database: tables,
+    columns, indexes, and every entry of them, in the engine's file as well.
+    """
     name = location_of(old).backend.name
-    with open_database(old) as upgraded, open_database(f"{name}://{tmp_path}/fresh") as fresh:
-        JobStore(fresh)
-        assert upgraded.layouts["job"].shape == fresh.layouts["job"].shape
-        assert upgraded.driver.layout() == fresh.driver.layout()
-    if name == "sqlite":
-        assert schema(tmp_path / "node") == schema(tmp_path / "fresh")
-
-
-def schema(path: Path) -> dict[str, str]:
-    with sqlite3.connect(path) as connection:
-        found = dict(connection.execute("select name, sql from sqlite_master"))
-        found["user_version"] = connection.execute("pragma user_version").fetchone()[0]
-    connection.close()
-    return found
+    fresh = make(f"{name}://{tmp_path}/fresh", RECORDS)
+    with open_database(old) as one, open_database(fresh) as other:
+        assert one.driver.layout() == other.driver.layout() == 2
+        assert msgspec.to_builtins(one.layouts) == msgspec.to_builtins(other.layouts)
+        assert one.layouts["job"].record.indexes[-1].name == "version"
+        assert digest(one) == digest(other)
+        assert list(check(one)) == list(check(other)) == []
+    assert engine_content(name, tmp_path / "node") == engine_content(name, tmp_path / "fresh")
 
 
 @pytest.mark.usefixtures("newer")
