@@ -243,7 +243,7 @@ def _watching(*, quiet: bool) -> Iterator[Watch]:
 
 
 class _Lines:
-    """A line for each stage, and one every ten seconds."""
+    """A line for each stage, and one every ten seconds: on stderr, apart from what came of it."""
 
     def __init__(self) -> None:
         self._stage = ""
@@ -254,7 +254,7 @@ class _Lines:
         if progress.stage != self._stage or now >= self._next:
             self._stage, self._next = progress.stage, now + _EVERY
             total = "-" if progress.total is None else progress.total
-            click.echo(f"{_STAGES[progress.stage]}\t{progress.done}\t{total}")
+            click.echo(f"{_STAGES[progress.stage]}\t{progress.done}\t{total}", err=True)
 
 
 @contextmanager

@@ -71,9 +71,9 @@ def test_imports_killed(backend: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "storebridge", "import", str(export), target]
     chance, midway = random.Random(f"import {seed()}"), 0
     for _ in range(KILLS):
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            process.stdout.readline()
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            process.stderr.readline()
             time.sleep(chance.random() * 0.2)
             process.kill()
         try:
