@@ -20,7 +20,12 @@ from storebridge.cli.options import (
     yes_option,
 )
 from storebridge.database import Database
-from storebridge.errors import ReadOnlyError
+from storebridge.errors import (
+    ConfigurationError,
+    ReadOnlyError,
+    StoreFullError,
+    StoreLockedError,
+)
 from storebridge.location import Location
 from storebridge.transfer.backups import BackupReport, back_up
 from storebridge.transfer.backups import restore as bring_back
@@ -87,11 +92,15 @@ def backup(
 
 
 def _opened(location: Location) -> Database:
-    """For writing, to note the backup; else for reading: who may only read can back up, too."""
+    """For writing, to note the backup; else for reading: who may only read can back up, too, and so
+    can who has no room left."""
     try:
         return for_writing(location)
-    except ReadOnlyError:
+    except (ConfigurationError, ReadOnlyError, StoreFullError):
         return for_reading(location)
+    except StoreLockedError as error:
+        hint = "a service that keeps the file to itself backs it up itself, by `back_up`"
+        raise StoreLockedError(f"{error}: {hint} (see the README)", error.holder) from error
 
 
 def _print(report: BackupReport) -> None:

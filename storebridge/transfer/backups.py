@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from time import perf_counter, sleep
 
 from storebridge import meta
 from storebridge.database import Database
@@ -31,6 +32,7 @@ from storebridge.location import Location
 from storebridge.owner import machine_digest
 from storebridge.times import parse_rfc3339
 from storebridge.transfer.exports import ImportReport, export_database, import_database
+from storebridge.transfer.progress import Progress
 
 logger = logging.getLogger("storebridge")
 _TIME = "%Y%m%dT%H%M%S"
@@ -38,6 +40,9 @@ _SUFFIX = ".jsonl.gz"
 _SHARE = 2
 """A backup is compressed to less than the database's used bytes divided by this, mostly to a fifth:
 what has to be free before one is begun."""
+_ACTIVE = 1.0
+"""Seconds after a change in which more of them are expected."""
+_LONGEST_PAUSE = 0.05
 _unfit = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -88,7 +93,8 @@ def back_up(
     if_older_than: timedelta | None = None,
 ) -> BackupReport:
     """Back a database up, while it is in use, into folders that exist; each is tried whatever
-    became of the others, and the report says which hold it.
+    became of the others, and the report says which hold it. It is read and written in small steps;
+    while other threads of this process write, every other moment is theirs.
 
     `copies`: how many places are enough, in the order given; all if None. `keep`: how many backups
     of this database a folder keeps, the oldest go when a new one is whole. `if_older_than`: a place
@@ -171,11 +177,33 @@ def _copy_to(
     _remove_abandoned(folder, name, now.timestamp())
     _require_room(database, folder)
     path = folder / f"{name}-{now.astimezone(UTC).strftime(_TIME)}.{now.microsecond:06}Z{_SUFFIX}"
-    exported = export_database(database, path)
+    exported = export_database(database, path, watch=Yielding(database))
     removed = _remove_oldest(folder, name, path, keep)
     return Copy(
         str(folder), file=str(path), is_new=True, sha256=exported.digest.sha256, removed=removed
     )
+
+
+class Yielding:
+    """Leaves the interpreter to the other threads after each step, for as long as the step took,
+    while this process writes to the database: between two waits for the disk a writer would have
+    to ask for it again and again, and get it some milliseconds later each time.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._statistics = database.statistics
+        self._written = self._statistics.transactions
+        self._until = 0.0
+        self._since = perf_counter()
+
+    def __call__(self, progress: Progress) -> None:
+        now = perf_counter()
+        written = self._statistics.transactions
+        if written != self._written:
+            self._written, self._until = written, now + _ACTIVE
+        if now < self._until:
+            sleep(min(now - self._since, _LONGEST_PAUSE))
+        self._since = perf_counter()
 
 
 def _require_room(database: Database, folder: Path) -> None:

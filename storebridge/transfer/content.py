@@ -22,7 +22,7 @@ Pages = Iterator[Rows]
 """The entries of one table in order of their keys, some at a time, never none."""
 Difference = tuple[Key, bytes | None, bytes | None]
 """A key and its body on the left and on the right; None where it is not."""
-_FEWEST, _MOST, _BYTES = 20, 1000, 2**21
+_FEWEST, _MOST, _BYTES = 20, 250, 2**21
 
 
 class Content(Protocol):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -111,16 +112,50 @@ def _write(source: Database, stream: BinaryIO, counter: Counter) -> Digest:
 
 @contextmanager
 def _made(path: Path) -> Iterator[Path]:
-    """A new file for its owner alone that gets its name when the block has ended well."""
+    """A new file for its owner alone that gets its name when the block has ended well.
+
+    What a killed process has left of it is written anew; StorageError while another one is at it.
+    """
     partial = path.with_name(path.name + _PARTIAL)
-    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
+    fd = _claimed(path, partial)
     try:
-        yield partial
-        partial.rename(path)
-        places.sync_folder(path.parent)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+        try:
+            yield partial
+            partial.rename(path)
+            places.sync_folder(path.parent)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+    finally:
+        os.close(fd)
+
+
+def _claimed(path: Path, partial: Path) -> int:
+    """The file, opened, empty, and locked for this process, where the file system has locks."""
+    while True:
+        # In a folder that others may write to, a link there would lead anywhere.
+        fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            _lock(path, fd)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(fd), partial.stat()):
+                    with suppress(PermissionError):  # a stick whose files have no modes
+                        os.fchmod(fd, 0o600)
+                    os.ftruncate(fd, 0)
+                    return fd
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)  # it has got its name meanwhile
+
+
+def _lock(path: Path, fd: int) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise StorageError(f"{path}: another process is writing it: wait for it") from None
+    except OSError:
+        pass  # a file system without locks
 
 
 @contextmanager

@@ -143,6 +143,7 @@ class Filling:
         CorruptStoreError for a body that cannot be read, unless those are to be skipped.
         """
         self._forget()
+        self.skipped.clear()
         known = self._database.refresh()
         if any(_is_otherwise(layout, known) for layout in content.layouts):
             self.clear()

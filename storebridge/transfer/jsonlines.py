@@ -38,7 +38,7 @@ from storebridge.transfer.digests import Digest, Digester, TableDigest, Tell
 
 _FORMAT = 1
 _LONGEST = 2**30
-_ENTRIES, _BYTES = 1000, 2**21
+_ENTRIES, _BYTES = 250, 2**21
 _CRC = b',"crc32":"%08x"}\n'
 _CRC_LENGTH = len(_CRC % 0)
 

@@ -216,6 +216,27 @@ class TransferTests(StoreTests):
             assert [d[:3] for d in verified.differences] == [("job", ("broken",), "missing in B")]
         assert contents(awkward) == before
 
+    def test_mended_meanwhile(self, awkward: Database, elsewhere: Location) -> None:
+        """A record that was skipped, and is mended in the source while it is copied, is copied."""
+        jobs = JobStore(awkward)
+        values = jobs._write._columns.of(jobs.create(Job(id="broken")))
+        whole = awkward.get("job", ("broken",))
+        assert whole is not None
+        edit_body(jobs, "broken", lambda body: body.replace(b'"', b"'"))
+
+        def mend(progress: Progress) -> None:
+            change = ("job", ("broken",), values, values, whole)
+            work = threading.Thread(
+                target=awkward.write, args=(lambda unit: unit.engine.replace(*change),)
+            )
+            work.start()
+            work.join()
+
+        report = awkward.migrate_to(elsewhere, skip_quarantined=True, watch=_once(mend))
+        assert report.skipped == ()
+        with open_database(elsewhere) as database:
+            assert contents(database) == contents(awkward)
+
     def test_a_target_that_holds_something(
         self, awkward: Database, elsewhere: Location, plain: Location
     ) -> None:

@@ -10,10 +10,12 @@ import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Event, Thread
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from storebridge import (
     ConfigurationError,
@@ -24,12 +26,14 @@ from storebridge import (
     StoreLockedError,
     open_database,
 )
+from storebridge.cli.app import cli
 from storebridge.errors import DamagedExportError
 from storebridge.transfer import backups
 from storebridge.transfer.backups import back_up, backups_in, last_backup, name_of, restore
 from storebridge.transfer.content import content_of
 from storebridge.transfer.digests import digest_of
 from storebridge.transfer.verification import verify
+from tests.unit.users import OTHER, become, two_users
 
 BACKENDS = ("sqlite", "lmdb", "bolt", "tinydb")
 START = datetime(2026, 11, 1, tzinfo=UTC)
@@ -381,6 +385,35 @@ def test_writers_go_on(database: Database, folder: Path) -> None:
             assert sum(JobStore(found).counts().values()) == found.sequence()
 
 
+def test_steps_yield_to_writers(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """While this process writes to the database, each step of a backup is followed by a pause that
+    is as long; while it does not, there is none.
+    """
+    pauses: list[float] = []
+    monkeypatch.setattr(backups, "sleep", pauses.append)
+    with open_database("memory:yielding") as database:
+        jobs = JobStore(database)
+        with database.transaction():
+            for _ in range(3000):
+                jobs.create(Job())
+        back_up(database, [folder])
+        assert not pauses
+        monkeypatch.setattr(jobs.database.statistics, "transactions", 0)
+        steps = 0
+
+        def now() -> float:
+            nonlocal steps
+            steps += 1
+            # Steps of 10 ms, each followed by a look at the clock at once; something was written.
+            database.statistics.transactions = 1
+            return (steps // 2) * 0.01
+
+        monkeypatch.setattr(backups, "perf_counter", now)
+        back_up(database, [folder])
+    assert len(pauses) > 40
+    assert {round(pause, 6) for pause in pauses} == {0.01}
+
+
 def test_killed_at_any_moment(tmp_path: Path, folder: Path) -> None:
     """What has the name of a backup is one; what a killed one left is not, and goes in time."""
     location = f"sqlite://{tmp_path}/node.db"
@@ -414,6 +447,32 @@ def test_killed_at_any_moment(tmp_path: Path, folder: Path) -> None:
     with open_database(location) as database:
         back_up(database, [folder])
     assert not list(folder.glob("*.partial"))
+
+
+@two_users
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_who_may_only_read(backend: str) -> None:
+    """Another user than the owner's, who may read the database, can back it up."""
+    with TemporaryDirectory(prefix="storebridge-") as name:
+        folder, location = Path(name), f"{backend}://{name}/node?mode=0644"
+        folder.chmod(0o755)
+        for made in ("roots", "others"):
+            (folder / made).mkdir()
+        os.chown(folder / "others", OTHER, -1)
+        with open_database(location) as database:
+            JobStore(database).create(Job())
+            before = digest(database)
+        command = ["backup", "-l", location.partition("?")[0]]
+        CliRunner().invoke(cli, [*command, f"{name}/roots"])  # imports what the other may not read
+        child = os.fork()
+        if not child:
+            become(OTHER)
+            result = CliRunner().invoke(cli, [*command, f"{name}/others"])
+            os._exit(result.exit_code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        (made_by_other,) = (folder / "others").iterdir()
+        assert made_by_other.stat().st_uid == OTHER
+        assert restore(made_by_other, f"sqlite://{name}/restored").digest.sha256 == before
 
 
 def test_the_commands(tmp_path: Path, folder: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from zlib import crc32
@@ -232,6 +234,46 @@ def test_files(suffix: str, tmp_path: Path) -> None:
         else:  # a byte of the compressed file that says nothing of what is in it
             assert suffix
             assert taken.digest == report.digest
+
+
+def test_two_write_one_file(tmp_path: Path) -> None:
+    """While a process writes an export, another one of the same name is refused; what a killed one
+    has left is written anew, for its owner alone.
+    """
+    path, partial = tmp_path / "x.jsonl", tmp_path / "x.jsonl.partial"
+    code = (
+        "import sys; from storebridge import *; from storebridge.transfer import export_database\n"
+        "def wait(progress):\n"
+        "    if progress.stage == 'verify': print(flush=True); sys.stdin.read()\n"
+        "with open_database('memory:x') as database:\n"
+        "    JobStore(database)\n"
+        "    export_database(database, sys.argv[1], watch=wait)"
+    )
+    command = [sys.executable, "-c", code, str(path)]
+    with open_database(f"memory:{tmp_path}") as database:
+        JobStore(database).create(Job())
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+            assert other.stdout is not None
+            other.stdout.readline()
+            with pytest.raises(StorageError, match="another process"):
+                export_database(database, path)
+            other.kill()
+        partial.chmod(0o644)
+        digest = export_database(database, path).digest
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert import_database(path, tmp_path / "x.db").digest == digest
+    assert not partial.exists()
+
+
+def test_a_link_in_the_way(tmp_path: Path) -> None:
+    """In a folder that others may write to, nothing is written where a link leads."""
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    (tmp_path / "x.jsonl.partial").symlink_to(precious)
+    link = pytest.raises(StorageError, match="symbolic links")
+    with open_database(f"memory:{tmp_path}") as database, link:
+        export_database(database, tmp_path / "x.jsonl")
+    assert precious.read_text() == "mine"
 
 
 def test_zstd_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
