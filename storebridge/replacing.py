@@ -19,71 +19,83 @@ from pathlib import Path
 from storebridge.errors import StoreLockedError
 
 _POLL = 0.002
-_alone: set[str] = set()
+_alone: set[tuple[int, int]] = set()
 """The folders that this process holds alone, by the one thread at a time that opens or replaces."""
 
 
 @contextmanager
 def while_opening(path: Path | None, timeout: float) -> Iterator[None]:
     """Nobody replaces what is at a path, or, after `timeout` seconds, is waited for."""
-    folder = None if path is None else _folder(path)
-    if folder is None or folder in _alone:
+    fd = None if path is None else _folder_of(path)
+    if fd is None:
         yield
         return
-    with _locked(folder, fcntl.LOCK_SH, timeout):
+    try:
+        if not _alone or _identity(fd) not in _alone:
+            _wait(fd, fcntl.LOCK_SH, timeout)
         yield
+    finally:
+        _leave(fd)
 
 
 @contextmanager
 def while_replacing(path: Path, timeout: float) -> Iterator[None]:
     """No other process opens, or replaces, what is at a path: StoreLockedError if one is at it for
     longer than `timeout` seconds."""
-    folder = _folder(path)
-    if folder in _alone:
+    fd = _folder_of(path)
+    if fd is None:
         yield
         return
-    with _locked(folder, fcntl.LOCK_EX, timeout) as is_locked:
-        if not is_locked:
+    try:
+        if _identity(fd) in _alone:
+            yield
+            return
+        if not _wait(fd, fcntl.LOCK_EX, timeout):
             raise StoreLockedError(f"{path}: another process is opening it: try again", None)
-        _alone.add(folder)
+        _alone.add(_identity(fd))
         try:
             yield
         finally:
-            _alone.discard(folder)
-
-
-def _folder(path: Path) -> str:
-    return os.path.dirname(os.path.realpath(path))
-
-
-@contextmanager
-def _locked(folder: str, how: int, timeout: float) -> Iterator[bool]:
-    """False if others have the lock for too long; True also where there is none to have."""
-    try:
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        yield True  # what cannot be opened is told by who opens what is in it
-        return
-    try:
-        yield _wait(fd, how, time.monotonic() + timeout)
+            _alone.discard(_identity(fd))
     finally:
-        # A child that was forked meanwhile has the descriptor, too, and must not keep the lock.
-        with suppress(OSError):
-            fcntl.flock(fd, fcntl.LOCK_UN)
-        os.close(fd)
+        _leave(fd)
 
 
-def _wait(fd: int, how: int, deadline: float) -> bool:
+def _folder_of(path: Path) -> int | None:
+    """The folder that a file is in, opened; None where it cannot be: who opens the file tells."""
+    name = os.path.realpath(path) if os.path.islink(path) else path
+    with suppress(OSError):
+        return os.open(os.path.dirname(name), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    return None
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    found = os.fstat(fd)
+    return found.st_dev, found.st_ino
+
+
+def _wait(fd: int, how: int, timeout: float) -> bool:
+    """False if others have the lock for too long; True also where there is none to have."""
+    deadline = 0.0
     while True:
         try:
             fcntl.flock(fd, how | fcntl.LOCK_NB)
             return True
         except BlockingIOError:
-            if time.monotonic() >= deadline:
+            now = time.monotonic()
+            deadline = deadline or now + timeout
+            if now >= deadline:
                 return False
             time.sleep(_POLL)
         except OSError:
             return True
+
+
+def _leave(fd: int) -> None:
+    # A child that was forked meanwhile has the descriptor, too, and must not keep the lock.
+    with suppress(OSError):
+        fcntl.flock(fd, fcntl.LOCK_UN)
+    os.close(fd)
 
 
 def _forget() -> None:

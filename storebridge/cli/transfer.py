@@ -69,7 +69,7 @@ def migrate(
             dry_run=dry_run,
             watch=watch,
         )
-    facts = _migrated(report)
+    facts = _migrated(report) | {"dry_run": dry_run}
     _print(facts, as_json, report.skipped)
     if dry_run and report.skipped and not skip_quarantined:
         click.get_current_context().exit(NO)

@@ -15,7 +15,7 @@ nothing escaped that need not be.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Container
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from storebridge.canonical import encoder
@@ -100,16 +100,18 @@ class Digester:
 def digest_of(
     content: Content,
     *,
-    without: Container[tuple[str, Key]] = (),
+    without: Mapping[tuple[str, Key], int] | None = None,
     tell: Tell = lambda entries: None,
 ) -> Digest:
     """The digest of a content, all of which is read. `without`: entries to pass over, by table and
-    key."""
+    key, where the body has this hash."""
     tables = {}
     for table in tables_of(content.layouts):
         digester = Digester()
         for rows in content.pages(table):
-            kept = [row for row in rows if (table.name, row[0]) not in without] if without else rows
+            kept = rows
+            if without:
+                kept = [row for row in rows if without.get((table.name, row[0])) != hash(row[1])]
             digester.add(kept)
             tell(len(rows))
         tables[table.name] = digester.result()

@@ -230,7 +230,7 @@ def import_database(
         source=name,
         target=location.text,
         digest=digest,
-        skipped=tuple(filling.skipped.values()),
+        skipped=filling.skipped,
         added=filling.changes.added,
         resumed=filling.resumed is not None,
         replaces=replaced,

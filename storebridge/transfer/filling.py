@@ -84,7 +84,8 @@ class Filling:
         StoreLockedError while another process fills it.
         """
         self.changes = Changes()
-        self.skipped: dict[tuple[str, Key], Skipped] = {}
+        self.left_out: dict[tuple[str, Key], int] = {}
+        """What was skipped, by table and key: the hash of the body."""
         self.name = location.text
         self._location = location
         self._skip = skip_quarantined
@@ -136,6 +137,11 @@ class Filling:
         if meta.read_transfer(unit.engine) != self._mark:
             raise StoreLockedError(f"{self.name}: somebody else has begun to fill it meanwhile")
 
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """What was skipped, in order."""
+        return tuple(Skipped(table, key) for table, key in self.left_out)
+
     def fill(self, content: Content, tell: Tell = lambda entries: None) -> Digest:
         """Make the database hold what the content does. The digest is of the content as it was
         read, without what was skipped.
@@ -143,7 +149,7 @@ class Filling:
         CorruptStoreError for a body that cannot be read, unless those are to be skipped.
         """
         self._forget()
-        self.skipped.clear()
+        self.left_out.clear()
         known = self._database.refresh()
         if any(_is_otherwise(layout, known) for layout in content.layouts):
             self.clear()
@@ -260,21 +266,21 @@ class Filling:
         """The rows whose values are known, which `_values` then has."""
         found = [values_of(key, body) for key, body in rows]
         if None in found:
-            for (key, _), values in zip(rows, found, strict=True):
+            for (key, body), values in zip(rows, found, strict=True):
                 if values is None:
-                    self._note_unreadable(table, key, source)
+                    self._note_unreadable(table, key, body, source)
             rows = [row for row, values in zip(rows, found, strict=True) if values is not None]
             found = [values for values in found if values is not None]
         self._values = {row[0]: values for row, values in zip(rows, found, strict=True)}  # type: ignore[misc]
         return rows
 
-    def _note_unreadable(self, table: Table, key: Key, source: str) -> None:
+    def _note_unreadable(self, table: Table, key: Key, body: bytes, source: str) -> None:
         if not self._skip:
             raise CorruptStoreError(
                 f"{source}: the body of {shown(key)} in table {table.name} cannot be read: mend it"
                 " or take it out, or skip what is quarantined; a dry run lists all there is"
             )
-        self.skipped[table.name, key] = Skipped(table.name, key)
+        self.left_out[table.name, key] = hash(body)
 
     def _write_differences(self, table: Table, wanted: Pages, there: Pages) -> None:
         values_of = values_from_body(table)

@@ -77,7 +77,7 @@ def migrate(
         target=location.text,
         complete=True,
         digest=digest,
-        skipped=tuple(filling.skipped.values()),
+        skipped=filling.skipped,
         added=changes.added,
         replaced=changes.replaced,
         removed=changes.removed,
@@ -94,10 +94,10 @@ def _copy(source: Database, filling: Filling, counter: Counter) -> Digest:
         try:
             with content_of(source) as content:
                 copied = filling.fill(content, counter.begin("copy"))
-                _require_counted(content, copied, filling.skipped.values())
+                _require_counted(content, copied, filling.skipped)
             there = filling.read_again(counter.begin("verify"))
             with content_of(source) as content:
-                current = digest_of(content, without=filling.skipped, tell=counter.begin("verify"))
+                current = digest_of(content, without=filling.left_out, tell=counter.begin("verify"))
         except ConflictError:
             continue  # the source was written to while it could not be locked
         if there == copied == current:

@@ -111,7 +111,7 @@ def workplace(location: Location, what: str, source: str, *, overwrite: bool) ->
     if found.unreadable is not None and not overwrite:
         raise found.unreadable
     aside = beside(location)
-    begun = look(aside, is_ours=True) if aside is not None else Found()
+    begun = Found() if aside is None else _begun(aside)
     if aside is not None and begun.transfer is not None and (overwrite or not _is_used(found)):
         _require_same(begun.transfer, what, source, aside, overwrite=overwrite)
         return aside
@@ -132,6 +132,15 @@ def workplace(location: Location, what: str, source: str, *, overwrite: bool) ->
     if begun.holds:
         raise ConfigurationError(f"{aside.text}: is in the way: move it elsewhere")
     return aside
+
+
+def _begun(aside: Location) -> Found:
+    try:
+        return look(aside, is_ours=True)
+    except CorruptStoreError as error:
+        raise CorruptStoreError(
+            f"{error}: it is a copy that was not finished: remove it, then give the command again"
+        ) from error
 
 
 def _is_used(found: Found) -> bool:

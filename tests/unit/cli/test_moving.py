@@ -30,7 +30,7 @@ def test_migrate_and_verify(
     target = f"{backend}://{tmp_path}/there"
     before = fingerprint(sample.folder)
     trial = json.loads(run("migrate", sample.location, target, "--dry-run", "--json").stdout)
-    assert (trial["complete"], trial["added"]) == (False, 0)
+    assert (trial["complete"], trial["dry_run"], trial["added"]) == (False, True, 0)
     assert not (tmp_path / "there").exists()
     done = run("migrate", sample.location, target, "--json")
     assert (done.exit_code, done.stderr) == (0, "")

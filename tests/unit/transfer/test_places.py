@@ -14,6 +14,7 @@ import pytest
 
 from storebridge import (
     ConfigurationError,
+    CorruptStoreError,
     Database,
     ForeignFileError,
     IncompleteStoreError,
@@ -221,6 +222,18 @@ def test_another_name_of_its_backend(source: Database, tmp_path: Path) -> None:
         with pytest.raises(ConfigurationError, match="this process has it open"):
             source.migrate_to(target, overwrite=True)
     assert source.migrate_to(target, overwrite=True).replaces == tmp_path / "target.db.replaced"
+
+
+def test_a_damaged_copy_is_in_the_way(source: Database, tmp_path: Path) -> None:
+    """What was being made beside a target, and is damaged, is named with what to do about it."""
+    target = tmp_path / "target.db"
+    source.migrate_to(target)
+    incoming = tmp_path / "target.db.incoming"
+    incoming.write_bytes(target.read_bytes()[:5000])
+    with pytest.raises(CorruptStoreError, match=r"target\.db\.incoming.*not finished: remove it"):
+        source.migrate_to(target, overwrite=True)
+    incoming.unlink()
+    source.migrate_to(target, overwrite=True)
 
 
 def test_two_at_once(source: Database, tmp_path: Path) -> None:
