@@ -19,8 +19,9 @@ T = TypeVar("T")
 
 
 class Pace:
-    """Takes the writer's turn for a step, and leaves it to others for as long as the step took: so
-    that they have at least half of the time, and wait for one step at the most."""
+    """Takes the writer's turn for a step, and leaves it to others for as long as the step took, a
+    tenth of a second at the most: so that they wait for one step, and have half of the time where
+    steps are as short as they are meant to be."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
