@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,7 @@ def start_time(pid: int) -> str | None:
     if sys.platform != "linux":
         return _output("ps", "-o", "lstart=", "-p", str(pid)) or None
     try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        stat = _stat(pid)
     except PermissionError:
         return HIDDEN
     except (FileNotFoundError, ProcessLookupError):
@@ -119,6 +119,19 @@ def start_time(pid: int) -> str | None:
     # The name in parentheses may itself hold spaces and parentheses.
     fields = stat[stat.rindex(b")") + 2 :].split()
     return None if fields[0] in b"ZX" else fields[19].decode()
+
+
+def _stat(pid: int) -> bytes:
+    """The content of /proc/PID/stat, by the folder's descriptor: where a program for another
+    processor is run by qemu, a process that asks for its own by name is told what qemu makes up,
+    another start time in each thread.
+    """
+    folder = os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with open("stat", "rb", opener=partial(os.open, dir_fd=folder)) as file:
+            return file.read()
+    finally:
+        os.close(folder)
 
 
 def _is_hidden(pid: int) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 
 import msgspec
@@ -88,3 +90,16 @@ def test_names_with_spaces_and_brackets() -> None:
         assert started is not None
         assert started.isdigit()
         process.communicate()
+
+
+def test_each_thread_and_another_process_see_the_same() -> None:
+    """A process's start time is one, whoever looks: under qemu, too."""
+    seen: list[str | None] = []
+    for _ in range(2):
+        thread = threading.Thread(target=lambda: seen.append(start_time(os.getpid())))
+        time.sleep(0.05)
+        thread.start()
+        thread.join()
+    script = f"from storebridge.owner import start_time; print(start_time({os.getpid()}))"
+    other = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert [*seen, other.stdout.strip()] == [start_time(os.getpid())] * 3
