@@ -20,10 +20,10 @@ _FORMAT = 1
 _PAGE_SIZES = tuple(2**power for power in range(9, 17))
 # The page's header, then MDB_meta: magic, format, address, map size, two MDB_db (the first one's
 # pad is the page size), last page, transaction id. LMDB's files are as its C structs are.
-_HEADER_SIZE = 8 + struct.calcsize("P")
-_DB = "IHHNNNNN"
-_RECORD = struct.Struct(f"@{_DB}")
-_META = struct.Struct(f"@IIPN{_DB}{_DB}NN")
+HEADER_SIZE = 8 + struct.calcsize("P")
+DB = "IHHNNNNN"
+_RECORD = struct.Struct(f"@{DB}")
+_META = struct.Struct(f"@IIPN{DB}{DB}NN")
 
 
 class Meta(NamedTuple):
@@ -33,15 +33,15 @@ class Meta(NamedTuple):
     pages: int
     """How many pages are in use, from the first."""
     transaction: int
+    roots: tuple[int, int]
+    """Of the tree of free pages, and of the main database's."""
 
 
 def has_magic(data: Path) -> bool:
     """Whether a file has LMDB's magic number."""
     with data.open("rb") as file:
-        head = file.read(_HEADER_SIZE + 4)
-    return (
-        len(head) == _HEADER_SIZE + 4 and struct.unpack_from("@I", head, _HEADER_SIZE)[0] == _MAGIC
-    )
+        head = file.read(HEADER_SIZE + 4)
+    return len(head) == HEADER_SIZE + 4 and struct.unpack_from("@I", head, HEADER_SIZE)[0] == _MAGIC
 
 
 def read_meta(data: Path) -> Meta:
@@ -49,11 +49,11 @@ def read_meta(data: Path) -> Meta:
     format and machine, CORRUPT for one that is damaged.
     """
     with data.open("rb") as file:
-        first = _parse(data, file.read(_HEADER_SIZE + _META.size))
+        first = _parse(data, file.read(HEADER_SIZE + _META.size))
         if first.page_size not in _PAGE_SIZES:
             raise _corrupt(data, f"a page size of {first.page_size}")
         file.seek(first.page_size)
-        second = _parse(data, file.read(_HEADER_SIZE + _META.size), first.page_size)
+        second = _parse(data, file.read(HEADER_SIZE + _META.size), first.page_size)
     return max(first, second, key=lambda meta: meta.transaction)
 
 
@@ -71,16 +71,21 @@ def missing_pages(data: Path, meta: Meta) -> int:
 
 
 def _parse(data: Path, head: bytes, place: int = 0) -> Meta:
-    if len(head) < _HEADER_SIZE + _META.size:
+    if len(head) < HEADER_SIZE + _META.size:
         if place or has_magic(data):
             raise _corrupt(data, "it ends within its meta pages")
         raise _foreign(data)
-    fields = _META.unpack_from(head, _HEADER_SIZE)
+    fields = _META.unpack_from(head, HEADER_SIZE)
     if fields[0] != _MAGIC and place:
         raise _corrupt(data, "its second meta page is none")
     if fields[0] != _MAGIC or fields[1] != _FORMAT:
         raise _foreign(data)
-    return Meta(page_size=fields[4], pages=fields[-2] + 1, transaction=fields[-1])
+    return Meta(
+        page_size=fields[4],
+        pages=fields[-2] + 1,
+        transaction=fields[-1],
+        roots=(fields[11], fields[19]),
+    )
 
 
 def _foreign(data: Path) -> DriverError:

@@ -16,13 +16,14 @@ from storebridge.driver.backend import Options
 from storebridge.driver.contract import DriverError, ErrorKind
 from storebridge.driver.lockfile import LockFile
 from storebridge.driver.ordered import LAYOUT, OWN
-from storebridge_lmdb import access, sizes, swap, verify
+from storebridge_lmdb import access, sizes, swap
 from storebridge_lmdb.driver import LmdbDriver
 from storebridge_lmdb.engine import database_name
 from storebridge_lmdb.environment import Environment, is_open_here, release_inherited
 from storebridge_lmdb.errors import kind_of
 from storebridge_lmdb.header import DATA, missing_pages, read_meta
 from storebridge_lmdb.presence import Presence
+from storebridge_lmdb.reach import is_whole
 
 _MAX_DATABASES = 256
 _MAX_READERS = 500
@@ -144,7 +145,7 @@ def _look(path: Path) -> State:
     if not data.stat().st_size:
         return "new"  # someone was killed while making it
     meta = read_meta(data)
-    if missing_pages(data, meta) and not verify.is_sound(data):
+    if missing_pages(data, meta) and not is_whole(data, meta):
         raise DriverError(
             ErrorKind.CORRUPT, f"{data}: truncated: its last pages are gone: restore a backup"
         )

@@ -12,6 +12,8 @@ from pathlib import Path
 import lmdb
 import pytest
 from storebridge_lmdb import backend, verify
+from storebridge_lmdb.header import missing_pages, read_meta
+from storebridge_lmdb.reach import is_whole
 
 from storebridge.driver import DriverError, ErrorKind, Options
 from tests.unit.lmdb.support import Open, names, put
@@ -112,6 +114,35 @@ def test_a_truncated_file_is_damaged(path: Path, open_driver: Open, left: float)
     driver.close()
     size = (path / "data.mdb").stat().st_size
     os.truncate(path / "data.mdb", int(size * left))
+    assert "truncated" in refused(path, ErrorKind.CORRUPT)
+
+
+def test_a_file_that_lacks_free_pages_at_its_end_is_sound(path: Path, open_driver: Open) -> None:
+    """LMDB does not write what a transaction both took and freed."""
+    driver = open_driver()
+    put(driver, "long", bytes(20_000))
+    for turn in range(1000):
+        transaction = driver.begin(True)
+        for number in range(60):
+            assert transaction.insert("thing", (f"{turn} {number}",), ("new",), bytes(1500))
+        for number in range(turn % 20, 60):
+            transaction.remove("thing", (f"{turn} {number}",), ("new",))
+        transaction.commit()
+        if missing_pages(path / "data.mdb", read_meta(path / "data.mdb")):
+            break
+    else:
+        raise AssertionError("LMDB wrote them all")
+    held = names(driver)
+    driver.close()
+    driver = open_driver()
+    assert names(driver) == held
+    assert list(driver.check()) == []
+    driver.close()
+    for shorter in range(4096, 40_960, 4096):
+        size = (path / "data.mdb").stat().st_size
+        os.truncate(path / "data.mdb", size - shorter)
+        if not is_whole(path / "data.mdb", read_meta(path / "data.mdb")):
+            break
     assert "truncated" in refused(path, ErrorKind.CORRUPT)
 
 
