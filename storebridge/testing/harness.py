@@ -100,6 +100,12 @@ class BackendHarness:
             pytest.skip(f"{self.backend.name} keeps no files")
 
 
+def patience(seconds: float) -> float:
+    """How long a test may wait for what takes no time: where everything is slow, such as under
+    emulation, `STOREBRIDGE_PATIENCE` says how many times as long."""
+    return seconds * float(os.environ.get("STOREBRIDGE_PATIENCE", "1"))
+
+
 def attack() -> int:
     """How many times as long the random and the killing tests are to run."""
     return int(os.environ.get("STOREBRIDGE_ATTACK", "1"))

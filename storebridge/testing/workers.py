@@ -18,10 +18,16 @@ from contextlib import contextmanager
 from typing import Any
 
 from storebridge.driver import Driver, Options
-from storebridge.testing.harness import BackendHarness, kind_of, load_backend, writing
+from storebridge.testing.harness import (
+    BackendHarness,
+    kind_of,
+    load_backend,
+    patience,
+    writing,
+)
 from storebridge.testing.samples import ENTRY, LAYOUT, LOG, TABLES, body_of, entry
 
-PATIENCE = 60.0
+PATIENCE = patience(60.0)
 """Seconds after which a worker that does not end is killed, so that its test fails."""
 BATCH = 5
 

@@ -14,7 +14,7 @@ from storebridge import Database, ExecutionStore, JobStore, RecordStore, open_da
 from storebridge.check import check
 from storebridge.driver import Options, Range, Rows, Transaction
 from storebridge.location import Location
-from storebridge.testing.harness import BackendHarness
+from storebridge.testing.harness import BackendHarness, patience
 
 Calls = tuple[Callable[[], object], ...]
 """What is tried one after another."""
@@ -38,7 +38,7 @@ class Ticks:
 def store_location(harness: BackendHarness, target: str | None = None, **options: Any) -> Location:
     """A location of the backend under test; quick, not durable, unless `options` say otherwise."""
     target = harness.target if target is None else target
-    chosen = Options(**{"durability": "off", **options})
+    chosen = Options(**{"durability": "off", "lock_timeout": patience(5.0), **options})
     return Location(harness.backend, target, chosen, f"{harness.backend.name}:{target}")
 
 
