@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 import tempfile
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from storebridge.times import microseconds, now
 encode = msgspec.json.Encoder().encode
 decode = msgspec.json.Decoder(Execution).decode
 FILTERS = ("job_id", "state", "node_id", "namespace")
+_MAP_SIZE = 1 << (34 if sys.maxsize > 2**32 else 29)
 
 
 class EventBody(msgspec.Struct, omit_defaults=True):
@@ -168,7 +170,7 @@ class LmdbByHand:
     def __init__(self, path: Path, *, sync: bool) -> None:
         self._path = path
         self._environment = lmdb.open(
-            str(path), map_size=1 << 34, max_dbs=16, sync=sync, metasync=sync
+            str(path), map_size=_MAP_SIZE, max_dbs=16, sync=sync, metasync=sync
         )
         names = ("execution", "created", "modified", *FILTERS, "history", "sequence", "counter")
         self._main, self._created, self._modified, *rest = (
