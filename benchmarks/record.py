@@ -49,6 +49,8 @@ class Cost(msgspec.Struct, frozen=True):
     promise: str
     change_bytes: float | None = None
     """Handed to the system to write, for one durable change."""
+    change_block_bytes: float | None = None
+    """The same in whole blocks of 4 KiB, each once from sync to sync, as a disk takes it."""
     change_syncs: float | None = None
     """Calls that wait for the disk, for one durable change."""
     record_bytes: float | None = None
@@ -56,7 +58,9 @@ class Cost(msgspec.Struct, frozen=True):
     import_seconds: float | None = None
     open_seconds: float | None = None
     memory_bytes: float | None = None
-    """Of a process that has imported and opened, over bare Python."""
+    """Resident in a process that has imported and opened, over bare Python."""
+    own_memory_bytes: float | None = None
+    """Of these, what no other process shares and the system cannot drop and read again."""
 
 
 class Growth(msgspec.Struct, frozen=True):

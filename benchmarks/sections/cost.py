@@ -9,7 +9,7 @@ from benchmarks.drawing.tables import body, cell, group, heads, name, row, table
 from benchmarks.record import Cost
 
 _COLUMNS = (
-    *("contender", "written per change", "syncs per change", "changes per GB written"),
+    *("contender", "written per change", "in blocks", "syncs per change", "changes per GB"),
     *("on disk per record", "memory", "import", "open"),
 )
 
@@ -19,9 +19,10 @@ def costs(found: list[Cost]) -> Markup:
     if not found:
         return element("p", text("Cost was not measured."))
     lead = (
-        "Of one durable change: what is handed to the system to write, and how often that waits"
-        " for the disk. An SD card lives by the changes that it takes to write a GB. Memory is that"
-        " of a process which has imported and opened, over bare Python."
+        "Of one durable change: what is handed to the system to write, the whole blocks of 4 KiB"
+        " that a disk makes of it, and how often that waits for the disk. An SD card lives by the"
+        " changes that it takes to write a GB in blocks. Memory is what is resident in a process"
+        " which has imported and opened, over bare Python."
     )
     bodies = (
         body(group(findings.ENGINES.get(engine, engine), len(_COLUMNS)), *map(_cost, rows))
@@ -37,9 +38,10 @@ def costs(found: list[Cost]) -> Markup:
 
 
 def _cost(cost: Cost) -> Markup:
-    changes = 1e9 / cost.change_bytes if cost.change_bytes else None
+    changes = 1e9 / cost.change_block_bytes if cost.change_block_bytes else None
     shown = (
         units.size(cost.change_bytes),
+        units.size(cost.change_block_bytes),
         units.number(cost.change_syncs),
         units.number(changes),
         units.size(cost.record_bytes),
