@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
@@ -98,6 +99,7 @@ def location_of(backend: str, folder: Path) -> str:
 
 def open_stores(location: str) -> Stores:
     database = open_database(location, clock=_clock)
+    database.statistics.slow_after = inf  # what is logged of a busy machine is no cost of ours
     return Stores(database, JobStore(database), KeyValueStore(database, "settings"))
 
 
