@@ -44,7 +44,11 @@ class Actor:
     def kill(self) -> str:
         """Kill it, and give what it said and nobody has heard."""
         self.popen.kill()
-        return self.popen.communicate()[0]
+        assert self.popen.stdout is not None
+        # Not by `communicate`, which passes over what was read from the pipe with an earlier line.
+        rest = "" if self.popen.stdout.closed else self.popen.stdout.read()
+        self.popen.communicate()
+        return rest
 
 
 Start = Callable[..., Actor]
