@@ -109,7 +109,7 @@ _COLUMNS: dict[str, Callable[[Record, str], str]] = {
     "durable changes, one caller": _rate(ALONE),
     "64 callers": _rate(TOGETHER),
     "get": _get,
-    "written per change": _cost(lambda cost: cost.change_bytes),
+    "written per change": _cost(findings.written),
     "on disk per record": _cost(lambda cost: cost.record_bytes),
     "memory": _cost(lambda cost: cost.memory_bytes),
 }

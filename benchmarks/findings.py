@@ -94,6 +94,11 @@ def by_hand(figures: Iterable[Figure], engine: str) -> Figure | None:
     return min(hands, key=lambda figure: _BY_HAND.index(figure.contender), default=None)
 
 
+def written(cost: Cost) -> float | None:
+    """What a disk takes for one durable change: whole blocks, where they were counted."""
+    return cost.change_block_bytes or cost.change_bytes
+
+
 def ours(record: Record, workload: str, mode: str, engine: str) -> Figure | None:
     """Our figure of an engine, if there is one."""
     matching = (

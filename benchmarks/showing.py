@@ -62,14 +62,14 @@ def _changes(figures: list[Figure]) -> list[Row]:
 
 def cost_card(record: Record) -> str:
     """What a durable change writes, and how often it waits for the disk."""
-    costs = [cost for cost in record.costs if cost.change_bytes and _durable(cost.engine)]
+    costs = [cost for cost in record.costs if findings.written(cost) and _durable(cost.engine)]
     groups = [
         Group(findings.ENGINES.get(engine, engine), _costs(rows))
         for engine, rows in findings.by_engine(costs).items()
     ]
     return card(
         "Written for one durable change",
-        "What is handed to the system to write, and how often the change waits for the disk: the"
+        "In whole blocks, as a disk takes it, and how often the change waits for the disk: the"
         " first wears an SD card out, the second is the time on a slow one. Less is better; a bar"
         " with a break is cut.",
         [("ours", "storebridge"), ("peer", "others"), _LESSER],
@@ -81,16 +81,13 @@ def cost_card(record: Record) -> str:
 
 
 def _costs(costs: list[Cost]) -> list[Row]:
-    rows = [
-        Row(
-            cost.contender,
-            _note(cost),
-            cost.ours,
-            [Bar(cost.change_bytes or 0, units.size(cost.change_bytes), _kind(cost))],
-            units.UNKNOWN if cost.change_syncs is None else f"{round(cost.change_syncs, 2):g}",
-        )
-        for cost in costs
-    ]
+    rows = []
+    for cost in costs:
+        size = findings.written(cost) or 0
+        bar = Bar(size, units.size(size), _kind(cost))
+        syncs = cost.change_syncs
+        aside = units.UNKNOWN if syncs is None else f"{round(syncs, 2):g}"
+        rows.append(Row(cost.contender, _note(cost), cost.ours, [bar], aside))
     return sorted(rows, key=lambda row: (not row.mine, row.bars[0].value))
 
 
