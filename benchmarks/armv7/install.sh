@@ -1,0 +1,9 @@
+#!/bin/sh
+# Within the root: install the checkout with every backend and what its tests need into /build/venv.
+# msgspec, lmdb and zstandard have no wheels for this platform, so they are compiled; pip keeps what
+# it compiled, so that this takes long only once.
+set -eu
+ldconfig # by whose list psycopg finds libpq
+[ -x /build/venv/bin/python ] || python3 -m venv /build/venv
+pip install --quiet --editable '.[all,testing]' 'pytest-timeout>=2.3'
+pip list --format=freeze
