@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 WORKERS ?= 2
 
-.PHONY: demo test lint types unit attack budgets bench bench-full oracle clean
+.PHONY: demo test lint types unit attack budgets bench bench-full armv7 oracle clean
 
 demo: $(READY)  ## run the main job: a node service, killed halfway and started again
 	$(BIN)/storebridge demo $(DEMO)
@@ -38,6 +38,9 @@ bench: $(READY)  ## measure beside hand-written code and peers, alternating, as 
 
 bench-full: $(READY)  ## the same with a million records where it says so: takes long
 	STOREBRIDGE_BENCH_FULL=1 $(MAKE) bench
+
+armv7: $(READY)  ## run the suite and measure on 32-bit ARM under qemu; needs Debian and root, takes hours
+	sh benchmarks/armv7/run.sh $(CURDIR)/.armv7
 
 oracle:  ## build Go's own bbolt and the writer that tests compare with; needs Go
 	sh tests/formats/oracle/build.sh

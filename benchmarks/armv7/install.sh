@@ -4,6 +4,8 @@
 # it compiled, so that this takes long only once.
 set -eu
 ldconfig # by whose list psycopg finds libpq
+ready=/build/venv/.ready
 [ -x /build/venv/bin/python ] || python3 -m venv /build/venv
-pip install --quiet --editable '.[all,testing]' 'pytest-timeout>=2.3'
+[ "$ready" -nt pyproject.toml ] || pip install --quiet --editable '.[all,testing]' 'pytest-timeout>=2.3'
+touch "$ready"
 pip list --format=freeze
