@@ -8,6 +8,7 @@ import lmdb
 
 from storebridge.driver.capabilities import Reader, Reclaimed, Usage
 from storebridge.driver.contract import DriverError, ErrorKind, Table, Traits
+from storebridge.driver.fileears import FileEars
 from storebridge.driver.ordered import OrderedDriver, OrderedTransaction, SpaceName, space_names
 from storebridge_lmdb import swap, verify
 from storebridge_lmdb.engine import ReadEngine, Space, WriteEngine, database_name
@@ -31,6 +32,8 @@ class LmdbDriver(OrderedDriver[Space]):
         self._environment = environment
         self._read_only = read_only
         self._declared: dict[str, Table] = {}
+        # What a commit writes last, its meta page, makes it visible but for some instructions.
+        self._ears = FileEars(environment.path / DATA, written=True)
 
     @property
     def _writable(self) -> bool:
@@ -163,7 +166,14 @@ class LmdbDriver(OrderedDriver[Space]):
             spaces = {name: _opened(native, name, transaction) for name in space_names(tables)}
         self._bind(tables, spaces)
 
+    def add_listener(self, heard: Callable[[], object]) -> None:
+        self._ears.add(heard)
+
+    def remove_listener(self, heard: Callable[[], object]) -> None:
+        self._ears.remove(heard)
+
     def close(self) -> None:
+        self._ears.close()
         if not self._read_only:
             self._environment.native.sync(True)  # what `relaxed` and `off` left to be written
         self._environment.close()

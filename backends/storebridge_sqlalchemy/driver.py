@@ -15,7 +15,7 @@ from storebridge_sqlalchemy import errors, inspection
 from storebridge_sqlalchemy.address import Address, application_name, owner_of
 from storebridge_sqlalchemy.commits import Tokens
 from storebridge_sqlalchemy.creation import Place
-from storebridge_sqlalchemy.notices import Ears
+from storebridge_sqlalchemy.notices import NoticeEars
 from storebridge_sqlalchemy.pool import Lease, Pool
 from storebridge_sqlalchemy.statements import Statements
 from storebridge_sqlalchemy.transaction import Reading, Writing
@@ -54,7 +54,7 @@ class PostgresDriver:
             raise
         self.statements: dict[str, Statements] = {}
         self.tokens = Tokens(self.place.ours.tokens)
-        self._ears = Ears(
+        self._ears = NoticeEars(
             self._pool.connect_apart, self.place.name("storebridge-" + self.place.schema)
         )
         self._wrote = False

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from storebridge.driver import DriverError, ErrorKind, Options, Reclaimed, Table, Traits, Usage
+from storebridge.driver.fileears import FileEars, ring
 from storebridge.driver.lockfile import LockFile
 from storebridge_sqlite import connection as connections
 from storebridge_sqlite import reclaiming
@@ -35,9 +36,11 @@ class SqliteDriver:
         self._path = path
         self._options = options
         self._cache = cache
-        self._lock = LockFile(
-            path.with_name(path.name + "-lock"), connections.mode_of(path), beside=path
-        )
+        lock = path.with_name(path.name + "-lock")
+        self._lock = LockFile(lock, connections.mode_of(path), beside=path)
+        self._ears = FileEars(lock)
+        self._bell = str(lock)
+        """What writers ring when they have committed. Not the log: it is written to before."""
         self._writer: Connection | None = None
         self._idle: deque[Connection] = deque()
         self._statements: dict[str, Statements] = {}
@@ -129,8 +132,17 @@ class SqliteDriver:
             self._finish_reading(reader)
         return Reclaimed(before, self.usage().size, skipped)
 
+    def add_listener(self, heard: Callable[[], object]) -> None:
+        """Have this called when something was committed, by whichever process."""
+        self._ears.add(heard)
+
+    def remove_listener(self, heard: Callable[[], object]) -> None:
+        """Call it no more."""
+        self._ears.remove(heard)
+
     def close(self) -> None:
         """Close every connection, the writer last: it folds the write-ahead log in."""
+        self._ears.close()
         self._unusable = f"{self._path}: the database is closed"
         while self._idle:
             self._idle.pop().close()
@@ -186,6 +198,8 @@ class SqliteDriver:
         finally:
             self._end(writer)
             self._lock.release()
+        if statement == "COMMIT":
+            ring(self._bell)
 
     def _end(self, writer: Connection) -> None:
         """Roll back what is still open; where even that fails, SQLite does so at the next open."""

@@ -1,0 +1,64 @@
+"""Who wants to hear of commits, and a thread that listens for them while anybody does."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+Heard = Callable[[], object]
+
+
+class Ears:
+    """A `Notifier`'s listeners. How commits are heard is for a subclass to say: `listen` does it in
+    a thread, and `stop_listening` makes it return."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._hearers: tuple[Heard, ...] = ()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def add(self, heard: Heard) -> None:
+        """Have this called, in the thread that listens."""
+        with self._lock:
+            self._hearers = (*self._hearers, heard)
+            if self._thread is None:
+                self._stop = threading.Event()
+                self._thread = threading.Thread(
+                    target=self.listen, args=(self._stop,), name="storebridge-listen", daemon=True
+                )
+                self._thread.start()
+
+    def remove(self, heard: Heard) -> None:
+        """Call it no more. The thread ends soon after the last one."""
+        with self._lock:
+            self._hearers = tuple(each for each in self._hearers if each != heard)
+            if not self._hearers:
+                self._end()
+
+    def close(self) -> None:
+        """Stop for all, and wait until that is done."""
+        with self._lock:
+            self._hearers = ()
+            thread = self._end()
+        if thread is not None:
+            thread.join()
+
+    def _end(self) -> threading.Thread | None:
+        thread, self._thread = self._thread, None
+        self._stop.set()
+        if thread is not None:
+            self.stop_listening()
+        return thread
+
+    def listen(self, stop: threading.Event) -> None:
+        """Call `tell` soon after each commit, until `stop` is set."""
+        raise NotImplementedError
+
+    def stop_listening(self) -> None:
+        """Wake `listen` up to see that it shall stop."""
+
+    def tell(self) -> None:
+        """Call who wants to hear."""
+        for heard in self._hearers:
+            heard()
