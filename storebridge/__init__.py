@@ -61,7 +61,7 @@ from storebridge.recovery import (
     RecoveryReport,
 )
 from storebridge.spec import RecordSpec
-from storebridge.store import RecordStore
+from storebridge.store import RecordStore, StateChange
 from storebridge.twinkeys import Twin, TwinKeyStore
 from storebridge.writes import Expect
 
@@ -116,6 +116,7 @@ __all__ = [
     "RecoveryReport",
     "Removal",
     "Retention",
+    "StateChange",
     "StateMachine",
     "StorageError",
     "StoreClosedError",

@@ -27,6 +27,7 @@ from storebridge.owner import Owner
 from storebridge.recount import RecountReport
 from storebridge.spec import StoreLayout
 from storebridge.transaction import Unit
+from storebridge.turns import Turn
 from storebridge.watching import Watcher, follow
 from storebridge.writing import Writing
 
@@ -108,6 +109,8 @@ class Database(Writing):
         self._unusable = f"{self.location.text}: opened before a fork; open it again in the child"
         # Not even rolled back: that, too, would be done to the parent's connection.
         self._disowned, self._unit = self._unit, None
+        # Threads that the child does not have may have been about to use it.
+        self._turn = Turn(self.location.text, self.location.options.lock_timeout, self.statistics)
         blocks.clear()
 
     def __enter__(self) -> Database:
@@ -201,6 +204,12 @@ class Database(Writing):
         Inside another such block it is a part of it, undone alone if it raises.
         """
         return TransactionBlock(self)
+
+    def check_transaction(self) -> None:
+        """TransactionError if the thread's transaction can no more be committed."""
+        unit = self._own_unit()
+        if unit is not None:
+            unit.check()
 
     def counts(self, layout: StoreLayout) -> dict[str, int]:
         """Records of a store by state, from the counters; in a transaction with its own changes."""
@@ -317,12 +326,20 @@ class Database(Writing):
         """
         if after is not None:
             check_integer("after", after)
+        return eventlog.events(self, self.layouts_of(stores), after, self.sequence())
+
+    def layouts_of(self, stores: Iterable[str] | None) -> list[StoreLayout]:
+        """Of the stores with these names, of all without; also of those that another process has
+        added. ConfigurationError for a name that no store has."""
         layouts = self.refresh()
         names = list(layouts) if stores is None else list(stores)
         for name in names:
             if name not in layouts:
-                raise ConfigurationError(f"{self.location.text}: no store is called {name!r}")
-        return eventlog.events(self, [layouts[name] for name in names], after, self.sequence())
+                known = ", ".join(layouts) or "none"
+                raise ConfigurationError(
+                    f"{self.location.text}: no store is called {name!r}; there are: {known}"
+                )
+        return [layouts[name] for name in names]
 
     def watch(
         self,
@@ -333,17 +350,21 @@ class Database(Writing):
         checkpoint: str | None = None,
         timeout: float | None = None,
     ) -> Iterator[Event]:
-        """The events behind `after` (without: those that come from now on), once each and in order,
-        and then those to come, as soon as they are committed in this process and within a quarter
-        of a second if in another.
+        """The events behind `after` (without: those that come from this call on), once each and in
+        order, and then those to come, as soon as they are committed: in this process, or in another
+        one where the engine tells (SQLite and LMDB on Linux, PostgreSQL); elsewhere within a
+        quarter of a second.
 
         `stores`: only of these. `states`: only those that leave a record in one of these.
         `checkpoint`: begin behind this checkpoint, at the first event if it was never set, and move
         it on when the next events are asked for: a reader that was killed meets some of the last
         ones again, and misses none. `timeout`: end after so many seconds without an event.
+        ConfigurationError for a store, InvalidQueryError for a state, that there is none of;
         EventsExpiredError where events were removed before they were read.
         """
-        return follow(self, Watcher(self, after, stores, states, checkpoint), timeout)
+        watcher = Watcher(self, after, stores, states, checkpoint)
+        watcher.begin()
+        return follow(self, watcher, timeout)
 
     def checkpoint(self, name: str) -> int | None:
         """The sequence number that a named reader of events has come to; None if never set."""

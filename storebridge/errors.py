@@ -15,6 +15,7 @@ A message is one line that says what happened to what, and what to do where that
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 
@@ -134,3 +135,14 @@ class IncompleteStoreError(StorageError):
 class DamagedExportError(StorageError):
     """An export that is cut off, altered or none at all; the message names the line. Nothing of it
     was taken."""
+
+
+def another(error: BaseException) -> BaseException:
+    """The same error once more, for one more caller: raised in two threads or tasks, one object
+    would gather the tracebacks of both. One that cannot be copied is shared."""
+    try:
+        again = copy.copy(error)
+    except Exception:
+        return error
+    again.__cause__ = error
+    return again

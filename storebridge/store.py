@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Change:
+class StateChange:
     """One of several changes of state: what `set_state` takes."""
 
     record_id: str
@@ -128,7 +128,7 @@ class RecordStore(Generic[R]):
         with self.database.transaction():
             return [_result(self.create, record) for record in records]
 
-    def set_state_many(self, changes: Iterable[Change]) -> list[R | StorebridgeError]:
+    def set_state_many(self, changes: Iterable[StateChange]) -> list[R | StorebridgeError]:
         """As `set_state` for each, in one transaction. The result of each is the record as stored,
         or the error for which it, and it alone, was not changed."""
         with self.database.transaction():

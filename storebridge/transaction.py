@@ -100,7 +100,7 @@ class Unit:
         even if it raises one of our errors. Any other exception may have come out of the middle of
         a change, and fails the transaction."""
         if self._failed is not None:
-            raise self._gone()
+            self.check()
         if not self.keep_undo:
             self._undo.clear()
         mark = self.mark()
@@ -143,7 +143,7 @@ class Unit:
     def commit(self) -> None:
         """Number the events, add up the counters and make everything permanent."""
         if self._failed is not None:
-            raise self._gone()
+            self.check()
         if self._events:
             self._number({SEQUENCE: len(self._events)} | self.pending_counts())
         self._engine.commit()
@@ -169,8 +169,10 @@ class Unit:
         """Undo everything."""
         self._engine.rollback()
 
-    def _gone(self) -> TransactionError:
-        return TransactionError(f"the transaction failed earlier and is undone: {self._failed}")
+    def check(self) -> None:
+        """TransactionError if nothing of it can be kept any more."""
+        if self._failed is not None:
+            raise TransactionError(f"the transaction failed earlier and is undone: {self._failed}")
 
 
 class PipelinedUnit(Unit):

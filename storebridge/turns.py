@@ -14,17 +14,18 @@ from storebridge.errors import StoreLockedError
 from storebridge.statistics import Statistics
 
 logger = logging.getLogger("storebridge")
-LONGEST_LINE = 4096
-"""Jobs that may wait; whoever comes then waits for the turn itself."""
 
 
 class Job:
-    """A write that waits for somebody to take it along, or to call its own thread to the turn."""
+    """A write that waits for somebody to take it along, or to call its own thread to the turn; or,
+    without an operation, a thread that waits for the turn itself."""
 
-    __slots__ = ("args", "called", "error", "has_come", "operation", "ready", "result")
+    __slots__ = ("args", "called", "error", "has_come", "is_gone", "operation", "ready", "result")
 
-    def __init__(self, operation: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        self.operation = operation
+    def __init__(
+        self, operation: Callable[..., Any] | None = None, args: tuple[Any, ...] = ()
+    ) -> None:
+        self.operation: Any = operation
         self.args = args
         self.result: Any = None
         self.error: BaseException | None = None
@@ -32,6 +33,8 @@ class Job:
         """Whether its thread is to take the turn itself; else, once it is ready, it was done."""
         self.has_come = False
         """Whether its thread, once called, has come or given up."""
+        self.is_gone = False
+        """Whether its thread waits no longer: it is not to be called, nor the job to be done."""
         self.ready = Lock()
         self.ready.acquire()
 
@@ -42,7 +45,7 @@ class Job:
 
 
 class Turn:
-    """The right to write, held by one thread at a time.
+    """The right to write, held by one thread at a time, and by all in the order in which they came.
 
     A lock that knows its owner: an exception out of a signal handler may strike between any two
     steps, and whoever cleans up has to tell how far the interrupted ones had come.
@@ -55,7 +58,8 @@ class Turn:
         self._lock = RLock()
         self._mutex = Lock()  # the line and where its jobs are, for moments
         self.line: deque[Job] = deque()
-        """Who waits to be taken along, first come first."""
+        """Who waits, first come first: a job a thread, and a thread that waits makes no more of
+        them, so it is as long as there are threads."""
         self._expected = 0
         """How many threads have been called to the turn and have not come yet."""
 
@@ -71,8 +75,8 @@ class Turn:
 
     def take(self) -> None:
         """Wait for the turn, if the thread does not have it. StoreLockedError after the timeout."""
-        if not self.is_mine and not self._lock.acquire(blocking=False):
-            self._wait()
+        if not self.is_mine and not self.try_take():
+            self.stand_in_line(Job())
 
     def give(self) -> None:
         """Let the next thread write, if this one was writing."""
@@ -103,14 +107,13 @@ class Turn:
                 self._come(job)
             return job.called
         except BaseException:
-            if not self._leave(job) and job.called:
-                self._note_arrival(job)
-                self._call_next()
+            self._give_up(job)
             raise
 
     def _come(self, job: Job) -> None:
         try:
-            self.take()
+            if not self.is_mine and not self._lock.acquire(timeout=self._timeout):
+                raise self._timed_out()
         finally:
             self._note_arrival(job)
 
@@ -139,10 +142,23 @@ class Turn:
                 return False
             return True
 
-    def take_along(self, most: int) -> list[Job]:
-        """The first of the line, for who has the turn: to be ended, each of them, or put back."""
+    def _give_up(self, job: Job) -> None:
+        """For a thread that an exception keeps from waiting: nobody is to wait for it."""
         with self._mutex:
-            return [self.line.popleft() for _ in range(min(most, len(self.line)))]
+            job.is_gone = True
+        if not self._leave(job) and job.called:
+            self._note_arrival(job)
+            self._call_next()
+
+    def take_along(self, most: int) -> list[Job]:
+        """The first jobs of the line that somebody else can do, for who has the turn: to be ended,
+        each of them, or put back."""
+        with self._mutex:
+            taken = [job for job in self.line if job.operation is not None and not job.is_gone]
+            del taken[most:]
+            for job in taken:
+                self.line.remove(job)
+        return taken
 
     def put_back(self, jobs: list[Job]) -> None:
         """Put jobs that were taken along and not done where they came from."""
@@ -153,18 +169,13 @@ class Turn:
 
     def _call_next(self) -> None:
         with self._mutex:
-            job = self.line.popleft() if self.line else None
-            if job is not None:
-                self._expected += 1
-                job.called = True
-                job.ready.release()
-
-    def _wait(self) -> None:
-        started = perf_counter()
-        got = self._lock.acquire(timeout=self._timeout)
-        self.note_wait(perf_counter() - started, "another thread")
-        if not got:
-            raise self._timed_out()
+            while self.line:
+                job = self.line.popleft()
+                if not job.is_gone:
+                    self._expected += 1
+                    job.called = True
+                    job.ready.release()
+                    return
 
     def _timed_out(self) -> StoreLockedError:
         return StoreLockedError(

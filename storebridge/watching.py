@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from storebridge.database import Database
 
 POLL_SECONDS = 0.25
-"""How often is looked for what other processes have written; what this one writes is told of."""
+"""How often is looked for what other processes have written, whether or not it is told of."""
 _PAGE = 500
+_PASSED_OVER = 500
+"""So many events that are not asked for move a checkpoint on: not each, it would cost as many
+commits as those cost that made them."""
 
 
 class Watcher:
@@ -38,17 +41,31 @@ class Watcher:
         self._stores = None if stores is None else list(stores)
         self._states = None if states is None else frozenset(states)
         self._checkpoint = checkpoint
-        self._saved = -1
+        self._saved = 0
         self._seen = 0
         self.at_end = False
         """Whether there was nothing more than what was given last."""
 
     def begin(self) -> None:
-        """Find out where to begin: at the checkpoint, else with what comes from now on."""
+        """Find out where to begin: at the checkpoint, else with what comes from now on; and whether
+        there is what is asked for, which would else be waited for in vain."""
+        if self._stores is not None or self._states is not None:
+            self._check_asked_for()
         if self._checkpoint is not None:
-            self._after = self._saved = self._database.checkpoint(self._checkpoint) or 0
+            self._after = self._database.checkpoint(self._checkpoint) or 0
         if self._after is None:
             self._after = self._database.sequence()
+        self._saved = self._seen = self._after
+
+    def _check_asked_for(self) -> None:
+        layouts = self._database.layouts_of(self._stores)
+        known = {state for layout in layouts for state in layout.states}
+        for state in self._states or ():
+            if state not in known:
+                raise InvalidQueryError(
+                    f"watch: no record can be in the state {state!r}; there are:"
+                    f" {', '.join(sorted(known)) or 'none'}"
+                )
 
     def next_events(self) -> list[Event]:
         """Some of the events behind those that were given, perhaps none. EventsExpiredError where
@@ -75,6 +92,15 @@ class Watcher:
         """The reader has done with an event."""
         self._seen = event.sequence
 
+    def note_page_seen(self) -> bool:
+        """The reader has done with all that it was given. Whether to save that now: not for the
+        sake of a few events that it did not ask for."""
+        assert self._after is not None
+        if self._seen == self._saved and self._after - self._saved < _PASSED_OVER:
+            return False
+        self._seen = self._after
+        return self.has_progress
+
     @property
     def has_progress(self) -> bool:
         """Whether the checkpoint is behind what was seen."""
@@ -88,9 +114,8 @@ class Watcher:
 
 
 def follow(database: Database, watcher: Watcher, timeout: float | None) -> Iterator[Event]:
-    """See `Database.watch`."""
+    """See `Database.watch`. The watcher has begun."""
     news = Signal()
-    watcher.begin()
     database.on_events(news.set)
     quiet_since = monotonic()
     try:
@@ -100,7 +125,7 @@ def follow(database: Database, watcher: Watcher, timeout: float | None) -> Itera
                 yield event
                 watcher.note_seen(event)
                 quiet_since = monotonic()
-            if watcher.has_progress:
+            if watcher.note_page_seen():
                 watcher.save()
             if not watcher.at_end:
                 continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from threading import get_ident, main_thread
+from threading import Lock, get_ident, main_thread
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -17,13 +17,14 @@ from storebridge.errors import (
     ReadOnlyError,
     StorebridgeError,
     StoreClosedError,
+    another,
 )
 from storebridge.location import Location
 from storebridge.owner import Owner, this_process
 from storebridge.reading import Reading
 from storebridge.statistics import Statistics
 from storebridge.transaction import PipelinedUnit, Unit
-from storebridge.turns import LONGEST_LINE, Job, Turn
+from storebridge.turns import Job, Turn
 
 logger = logging.getLogger("storebridge")
 _WAITED = 0.001
@@ -48,6 +49,7 @@ class Writing(Reading):
         self._pipelined = driver if isinstance(driver, Pipelined) else None
         self._opener: Owner | None = None
         self._listeners: tuple[Callable[[], object], ...] = ()
+        self._listeners_lock = Lock()
 
     def write(self, operation: Callable[..., T], *args: Any) -> T:
         """Run `operation(unit, *args)` in the thread's transaction, or in one of its own."""
@@ -67,12 +69,16 @@ class Writing(Reading):
         """In a transaction of its own, or in that of the thread which writes at this moment: each
         step is undone alone if it fails, and told of after the one commit that they share."""
         turn = self._turn
-        if turn.try_take() or len(turn.line) >= LONGEST_LINE:
-            return self._lead(operation, args)
-        self._check_writable()
-        job = Job(operation, args)
-        if turn.stand_in_line(job):
-            return self._lead(operation, args)
+        try:
+            if turn.try_take():
+                return self._lead(operation, args)
+            self._check_writable()
+            job = Job(operation, args)
+            if turn.stand_in_line(job):
+                return self._lead(operation, args)
+        except BaseException:
+            self.rollback()  # the turn, where an exception out of a signal handler left it
+            raise
         if job.error is not None:
             self._raise(job.error)
         return job.result  # type: ignore[no-any-return]
@@ -100,11 +106,11 @@ class Writing(Reading):
             except BaseException as error:
                 self.rollback()
                 attempts -= 1
-                if attempts and self._lost_a_race(error):
+                if attempts and self.lost_a_race(error):
                     continue
                 if commits:
                     for job in others:
-                        job.end(error)
+                        job.end(another(error))
                 else:
                     self._turn.put_back(others)
                 self._raise(error)
@@ -112,7 +118,7 @@ class Writing(Reading):
             job.ready.release()
         return result
 
-    def _lost_a_race(self, error: BaseException) -> bool:
+    def lost_a_race(self, error: BaseException) -> bool:
         """Whether the engine gave a transaction up for another one's sake: nothing of it was kept,
         and the same work may succeed if done again. A caller's own expectation that is not met is
         no such thing."""
@@ -182,13 +188,15 @@ class Writing(Reading):
         """Call `listener()` after each commit of this process that has events, in the thread that
         committed, and, where the engine tells, after those of others. It must be quick and not
         raise."""
-        self._listeners = (*self._listeners, listener)
+        with self._listeners_lock:
+            self._listeners = (*self._listeners, listener)
         if isinstance(self.driver, Notifier):
             self.driver.add_listener(listener)
 
     def off_events(self, listener: Callable[[], object]) -> None:
         """Call it no more."""
-        self._listeners = tuple(each for each in self._listeners if each != listener)
+        with self._listeners_lock:
+            self._listeners = tuple(each for each in self._listeners if each != listener)
         if isinstance(self.driver, Notifier):
             self.driver.remove_listener(listener)
 

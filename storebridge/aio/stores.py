@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import timedelta
-from itertools import islice
 from typing import Any, Generic, Self, TypeVar
 
 import storebridge
 import storebridge.leases
-from storebridge.aio.database import Database
+from storebridge.aio.database import Database, iterated
+from storebridge.check import Watch
 from storebridge.errors import StorebridgeError
 from storebridge.events import Event
 from storebridge.executions import Execution
@@ -17,9 +17,10 @@ from storebridge.jobs import Job
 from storebridge.owner import Owner
 from storebridge.query import Page
 from storebridge.record import Record
+from storebridge.recount import RecountReport
 from storebridge.recovery import DEFAULT_POLICY, Decide, RecoveryPolicy, RecoveryReport
 from storebridge.spec import RecordSpec
-from storebridge.store import Change
+from storebridge.store import StateChange
 from storebridge.writes import Expect
 
 R = TypeVar("R", bound=Record)
@@ -75,7 +76,7 @@ class RecordStore(Generic[R]):
             self.sync.set_state, record_id, state, message=message, expect=expect, **changes
         )
 
-    async def set_state_many(self, changes: Iterable[Change]) -> list[R | StorebridgeError]:
+    async def set_state_many(self, changes: Iterable[StateChange]) -> list[R | StorebridgeError]:
         return await self.database.write(self.sync.set_state_many, list(changes))
 
     async def delete(self, record_id: str, *, expect: Expect | None = None) -> None:
@@ -100,22 +101,32 @@ class RecordStore(Generic[R]):
         return await self.database.read(self.sync.find, **query)
 
     async def each(self, **query: Any) -> AsyncIterator[R]:
-        records = self.sync.each(**query)
-        while some := await self.database.read(_some, records):
-            for record in some:
-                yield record
+        async for record in iterated(self.database, self.sync.each(**query)):
+            yield record
 
     async def live(self) -> AsyncIterator[R]:
-        records = self.sync.live()
-        while some := await self.database.read(_some, records):
-            for record in some:
-                yield record
+        async for record in iterated(self.database, self.sync.live()):
+            yield record
 
     async def count(self, **query: Any) -> int:
         return await self.database.read(self.sync.count, **query)
 
     async def counts(self) -> dict[str, int]:
         return await self.database.read(self.sync.counts)
+
+    async def quarantined(self) -> AsyncIterator[tuple[str, str]]:
+        async for each in iterated(self.database, self.sync.quarantined()):
+            yield each
+
+    async def recount(
+        self, *, deep: bool = False, repair: bool = False, watch: Watch | None = None
+    ) -> RecountReport:
+        recount = self.sync.recount
+        return await self.database.beside(recount, deep=deep, repair=repair, watch=watch)
+
+    async def events(self, after: int | None = None) -> AsyncIterator[Event]:
+        async for event in self.database.events(after, stores=[self.sync.layout.name]):
+            yield event
 
     async def history(self, record_id: str, *, after: int = 0) -> list[Event]:
         return await self.database.read(self.sync.history, record_id, after=after)
@@ -130,13 +141,6 @@ class RecordStore(Generic[R]):
         return self.database.watch(
             after, stores=[self.sync.layout.name], states=states, checkpoint=checkpoint
         )
-
-
-_AT_ONCE = 100
-
-
-def _some(records: Any) -> list[Any]:
-    return list(islice(records, _AT_ONCE))
 
 
 class LeasedStore(RecordStore[R]):

@@ -10,7 +10,7 @@ from threading import Thread
 from typing import Any, TypeVar
 
 from storebridge.database import Database
-from storebridge.errors import StoreClosedError
+from storebridge.errors import ConfigurationError, StoreClosedError, another
 
 T = TypeVar("T")
 _MOST_TOGETHER = 256
@@ -59,21 +59,42 @@ class Writer:
         self._thread = Thread(target=self._work, name=f"storebridge {name}", daemon=True)
         self._thread.start()
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether `close` has come to its end, or nearly so."""
+        return self._closing
+
     async def call(self, function: Callable[..., T], *args: Any, alone: bool = False) -> T:
         """Call a function in the thread, in a transaction with others that wait, each undone alone
-        if it raises; `alone`: in none. If a transaction cannot be committed its calls are made
-        again, one by one.
+        if it raises; `alone`: in none. If the commit fails all of them raise its error. If the
+        transaction is lost before, by what one of them raised out of the middle of a change, or
+        because the engine gave it up for another process's sake, they are made again one by one.
         """
+        self.check()
+        await self._room.acquire()
+        try:
+            self.check()  # it may have been closed meanwhile, and the thread have ended
+            call = _Call(function, args, self._loop.create_future(), alone)
+        except BaseException:
+            self._room.release()
+            raise
+        self._calls.put(call)
+        return await call.future  # type: ignore[no-any-return]
+
+    def check(self) -> None:
+        """StoreClosedError if it was closed or is its parent's, ConfigurationError if the caller
+        runs in another event loop: it could not be answered there."""
         if self._closing:
             raise StoreClosedError(f"{self._name}: the database is closed")
-        async with self._room:
-            call = _Call(function, args, self._loop.create_future(), alone)
-            self._calls.put(call)
-            return await call.future  # type: ignore[no-any-return]
+        if asyncio.get_running_loop() is not self._loop:
+            raise ConfigurationError(
+                f"{self._name}: was opened in another event loop; open it in the one that uses it"
+            )
 
     def use(self, database: Database) -> None:
         """From now on calls share this database's transactions."""
         self._database = database
+        self._name = database.location.text
 
     async def close(self, last: Callable[[], None]) -> None:
         """Do what waits, then `last`, and end the thread. Whatever `last` raises is raised, and the
@@ -91,15 +112,16 @@ class Writer:
         while True:
             batch = waiting or [self._calls.get()]
             waiting = []
-            try:
+            with suppress(Empty):
                 while len(batch) < _MOST_TOGETHER:
                     batch.append(self._calls.get_nowait())
-            except Empty:
-                pass
             together = _until_alone(batch)
             waiting = batch[len(together) or 1 :]
             calls = [call for call in together or batch[:1] if call is not None]
             self._run([call for call in calls if not call.future.cancelled()])
+            if calls:
+                with suppress(RuntimeError):  # the loop was closed, nobody waits for the outcome
+                    self._loop.call_soon_threadsafe(self._deliver, calls)
             if batch[0] is None:
                 return
 
@@ -108,20 +130,39 @@ class Writer:
             for call in calls:
                 call.run()
         else:
-            self._run_together(self._database, calls)
-        if calls:
-            with suppress(RuntimeError):  # the loop was closed, nobody waits for the outcome
-                self._loop.call_soon_threadsafe(_deliver, calls)
+            _run_together(self._database, calls)
 
-    def _run_together(self, database: Database, calls: list[_Call]) -> None:
-        try:
-            with database.transaction():
-                for call in calls:
-                    _run_undoable(database, call)
-        except BaseException:
-            # One of them, or the commit, took the others along.
+    # --- in the loop ---
+
+    def _deliver(self, calls: list[_Call]) -> None:
+        for call in calls:
+            # Only now: of a call that was cancelled, too, the memory was taken up until now.
+            self._room.release()
+            if call.future.cancelled():
+                continue
+            if call.error is None:
+                call.future.set_result(call.result)
+            elif isinstance(call.error, StopIteration):  # a future cannot carry it
+                call.future.set_exception(RuntimeError("the call raised StopIteration"))
+            else:
+                call.future.set_exception(call.error)
+
+
+def _run_together(database: Database, calls: list[_Call]) -> None:
+    is_committing = False
+    try:
+        with database.transaction():
             for call in calls:
-                call.run()
+                _run_undoable(database, call)
+                database.check_transaction()
+            is_committing = True
+    except BaseException as error:
+        if is_committing and not database.lost_a_race(error):
+            for call in calls:
+                call.error = another(error)
+            return
+        for call in calls:
+            call.run()
 
 
 def _run_undoable(database: Database, call: _Call) -> None:
@@ -138,15 +179,3 @@ def _until_alone(batch: list[_Call | None]) -> list[_Call | None]:
         if call is None or call.alone:
             return batch[:index]
     return batch
-
-
-def _deliver(calls: list[_Call]) -> None:
-    for call in calls:
-        if call.future.cancelled():
-            continue
-        if call.error is None:
-            call.future.set_result(call.result)
-        elif isinstance(call.error, StopIteration):  # a future cannot carry it
-            call.future.set_exception(RuntimeError("the call raised StopIteration"))
-        else:
-            call.future.set_exception(call.error)

@@ -14,13 +14,14 @@ from storebridge.errors import (
     ConfigurationError,
     ConflictError,
     InvalidQueryError,
+    InvalidRecordError,
     RecordExistsError,
     RecordNotFoundError,
 )
 from storebridge.events import Event
 from storebridge.executions import Execution, ExecutionStore
 from storebridge.jobs import Job, JobStore
-from storebridge.store import Change
+from storebridge.store import StateChange
 from storebridge.testing.stores.base import StoreTests
 from storebridge.writes import Expect
 
@@ -47,21 +48,26 @@ class WatchTests(StoreTests):
         assert [e.sequence for e in (first, *rest)] == list(range(1, 604))
 
     def test_without_a_place_it_begins_now(self, database: Database, jobs: JobStore) -> None:
+        """With the call, however late the first event is asked for."""
         jobs.create(Job(id="before"))
-        found: list[Event] = []
-        ready = threading.Event()
-
-        def read() -> None:
-            watched = jobs.watch(timeout=5)
-            threading.Timer(0.05, ready.set).start()
-            found.append(next(watched))
-
-        reader = threading.Thread(target=read)
-        reader.start()
-        ready.wait()
+        watched = jobs.watch(timeout=0)
         jobs.create(Job(id="after"))
-        reader.join()
-        assert [event.record_id for event in found] == ["after"]
+        assert [event.record_id for event in watched] == ["after"]
+
+    def test_what_is_passed_over_moves_the_checkpoint(
+        self, database: Database, jobs: JobStore
+    ) -> None:
+        """Who waits for what is rare does not come again from where it began, where by then events
+        may have been removed; and does not write for each that it passes over."""
+        with database.transaction():
+            for _ in range(1200):
+                jobs.create(Job())
+        before = database.statistics.transactions
+        assert not list(jobs.watch(states=["Failed"], checkpoint="rare", timeout=0))
+        saved = database.checkpoint("rare")
+        assert saved is not None
+        assert saved > 700
+        assert database.statistics.transactions - before <= 3
 
     def test_it_is_told_at_once(self, database: Database, jobs: JobStore) -> None:
         """A change of this process reaches a watcher much sooner than the next look."""
@@ -125,6 +131,12 @@ class WatchTests(StoreTests):
             database.watch(after=1, checkpoint="x")
         with pytest.raises(InvalidQueryError):
             database.watch(stores="job")
+        with pytest.raises(ConfigurationError, match=r"'jobs'.*job"):
+            database.watch(stores=["jobs"])
+        with pytest.raises(InvalidQueryError, match=r"'Runing'.*Running"):
+            jobs.watch(states=["Runing"])
+        with pytest.raises(InvalidRecordError, match="after"):
+            list(jobs.watch(after="1", timeout=0))  # type: ignore[arg-type]
 
 
 class ManyTests(StoreTests):
@@ -139,10 +151,10 @@ class ManyTests(StoreTests):
         assert [job.id for job in (created[0], created[2]) if isinstance(job, Job)] == ["a", "b"]
         changed = jobs.set_state_many(
             [
-                Change("a", "Running", message="go", expect=Expect(states=["Pending"])),
-                Change("a", "Running", expect=Expect(revision=1)),
-                Change("none", "Running"),
-                Change("b", "Failed", fields={"priority": 3}),
+                StateChange("a", "Running", message="go", expect=Expect(states=["Pending"])),
+                StateChange("a", "Running", expect=Expect(revision=1)),
+                StateChange("none", "Running"),
+                StateChange("b", "Failed", fields={"priority": 3}),
             ]
         )
         assert isinstance(changed[1], ConflictError)

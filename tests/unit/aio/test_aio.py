@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import random
 import subprocess
@@ -20,12 +21,12 @@ from storebridge import (
     ConflictError,
     Execution,
     Job,
+    JobStore,
     RecordExistsError,
     StoreClosedError,
     StoreFullError,
     aio,
     open_database,
-    open_execution_store,
 )
 from storebridge import ExecutionStore as SyncExecutions
 from storebridge.check import check
@@ -66,6 +67,43 @@ def test_the_names_are_the_same(location: str) -> None:
             await executions.delete("e-2")
             with pytest.raises(ConflictError):
                 await executions.set_state("e-1", "Created")
+
+    run(work)
+
+
+def test_nothing_is_missing() -> None:
+    """Each method that a store has for its callers is there, awaited, with the same parameters."""
+    pairs: tuple[tuple[type, type], ...] = (
+        (aio.JobStore, JobStore),
+        (aio.ExecutionStore, SyncExecutions),
+    )
+    for awaited, blocking in pairs:
+        for name, method in inspect.getmembers(blocking, inspect.isfunction):
+            if name.startswith("_") or name == "standing":
+                continue
+            wanted = list(inspect.signature(method).parameters)
+            has = inspect.signature(getattr(awaited, name)).parameters
+            if not any(each.kind is each.VAR_KEYWORD for each in has.values()):
+                # A task that waits no longer cancels: it needs no timeout.
+                assert list(has) == [each for each in wanted if each != "timeout"], name
+
+
+def test_long_work_beside_writers(location: str) -> None:
+    """Compaction and counting go on beside other writes, and reading events beside both."""
+
+    async def work() -> None:
+        async with await aio.open_execution_store(location) as executions:
+            await executions.create_many([Execution(job_id="j") for _ in range(300)])
+            counting = asyncio.ensure_future(executions.recount(deep=True, repair=True))
+            await asyncio.gather(
+                executions.database.compact(),
+                *(executions.create(Execution(job_id="j")) for _ in range(50)),
+            )
+            assert not (await counting).faults
+            assert len([event async for event in executions.events()]) == 350
+            assert [each async for each in executions.quarantined()] == []
+            (report,) = await executions.database.recount()
+            assert not report.drift
 
     run(work)
 
@@ -292,73 +330,6 @@ def test_a_watcher_in_another_process(tmp_path: Path) -> None:
             await process.wait()
 
     run(work)
-
-
-def test_the_loop_is_not_blocked(location: str) -> None:
-    """With 10,000 records, no call keeps the loop from running other tasks."""
-    with open_execution_store(location) as kept:
-        with kept.database.transaction():
-            for number in range(10_000):
-                kept.create(Execution(job_id="j", id=f"e-{number}"))
-
-        async def work() -> None:
-            gaps: list[float] = []
-            done = asyncio.Event()
-
-            async def beat() -> None:
-                last = time.perf_counter()
-                while not done.is_set():
-                    await asyncio.sleep(0.001)
-                    now = time.perf_counter()
-                    gaps.append(now - last)
-                    last = now
-
-            pulse = asyncio.create_task(beat())
-            async with await aio.open_execution_store(location) as executions:
-                await asyncio.gather(
-                    executions.find(limit=1000),
-                    executions.set_state("e-1", "Running"),
-                    executions.database.read(lambda: list(check(executions.database.sync))),
-                    *(executions.create(Execution(job_id="j")) for _ in range(64)),
-                )
-            done.set()
-            await pulse
-            # A loop that were blocked would miss its beat for as long as the check takes.
-            assert sorted(gaps)[len(gaps) // 2] < 0.02
-            assert len(gaps) > 20
-
-        run(work)
-
-
-def test_killed_under_load(tmp_path: Path) -> None:
-    """Every acknowledged write of every task is there after SIGKILL."""
-    location = f"sqlite://{tmp_path}/node.db"
-    code = """
-import asyncio, sys
-from storebridge import Execution, aio
-async def main():
-    executions = await aio.open_execution_store(sys.argv[1])
-    async def task(number):
-        step = 0
-        while True:
-            done = await executions.create(Execution(job_id="j", id=f"{number}-{step}"))
-            sys.stdout.write(done.id + "\\n"); sys.stdout.flush()
-            step += 1
-    await asyncio.gather(*(task(number) for number in range(32)))
-asyncio.run(main())
-"""
-    with subprocess.Popen(
-        [sys.executable, "-c", code, location], stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(300)]
-        process.kill()
-        lines += process.stdout.readlines()
-    acknowledged = {line.strip() for line in lines if line.endswith("\n")}
-    assert len(acknowledged) >= 300
-    with open_execution_store(location) as executions:
-        assert acknowledged <= {each.id for each in executions.each()}
-        assert not list(check(executions.database))
 
 
 def test_records_of_your_own(location: str) -> None:

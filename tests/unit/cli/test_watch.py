@@ -56,4 +56,7 @@ def test_as_it_happens(sqlite: Sample) -> None:
 def test_asked_wrongly(run: Run, sqlite: Sample) -> None:
     result = run("watch", sqlite.location, "--after", "0", "--from-checkpoint", "x")
     assert result.exit_code == 2
-    assert run("watch", sqlite.location, "--store", "none", "--timeout", "0").exit_code in (0, 2)
+    for asked in (("--store", "jobs"), ("--state", "Runing")):
+        result = run("watch", sqlite.location, *asked)
+        assert result.exit_code == 2
+        assert repr(asked[1]) in result.stderr
