@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from storebridge.testing.harness import BackendHarness
 from storebridge.testing.stores.badinput import BadInputTests
+from storebridge.testing.stores.callers import CallersTests
 from storebridge.testing.stores.claiming import ClaimTests
 from storebridge.testing.stores.compacting import CompactionTests
 from storebridge.testing.stores.eventing import EventTests
@@ -58,6 +59,7 @@ class StoreConformance(
     RecoveriesTests,
     ClaimTests,
     SharingTests,
+    CallersTests,
     WatchTests,
     ManyTests,
     TogetherTests,

@@ -190,13 +190,22 @@ class TransactionTests(DriverTests):
             transaction.tally({"round": 1})
         stop = time.monotonic() + 0.4 * attack()
         done = threading.Event()
+        seen: list[set[int]] = [set(), set(), set()]
         with ThreadPoolExecutor(3) as pool:
-            readers = [pool.submit(_read_until, driver, done) for _ in range(3)]
+            readers = [pool.submit(_read_until, driver, done, each) for each in seen]
+
+            def is_enough() -> bool:
+                now = time.monotonic()
+                # On a busy machine a thread may not have got round to reading by then.
+                ready = all(len(each) > 1 for each in seen) or any(each.done() for each in readers)
+                return now > stop and (ready or now > stop + 20)
+
             try:
-                rounds = _write_until(driver, stop)
+                rounds = _write_until(driver, is_enough)
             finally:
                 done.set()
-            seen = [reader.result(timeout=30) for reader in readers]
+            for reader in readers:
+                reader.result(timeout=30)
         assert rounds > 3
         assert all(len(rounds_seen) > 1 for rounds_seen in seen), "readers never got a turn"
 
@@ -255,10 +264,10 @@ def _change_all(driver: Driver) -> Model:
     return model
 
 
-def _write_until(driver: Driver, stop: float) -> int:
+def _write_until(driver: Driver, is_enough: Callable[[], bool]) -> int:
     """Rounds: in each, every entry gets the state of the round, and a third of them a new key."""
     turn = 0
-    while time.monotonic() < stop:
+    while not is_enough():
         turn += 1
         with writing(driver) as transaction:
             rows, _ = transaction.scan(ENTRY.name, Range())
@@ -272,8 +281,7 @@ def _write_until(driver: Driver, stop: float) -> int:
     return turn
 
 
-def _read_until(driver: Driver, done: threading.Event) -> set[int]:
-    seen = set()
+def _read_until(driver: Driver, done: threading.Event, seen: set[int]) -> None:
     while not done.is_set():
         with reading(driver) as transaction:
             rows, _ = transaction.scan(ENTRY.name, Range())
@@ -284,4 +292,3 @@ def _read_until(driver: Driver, done: threading.Event) -> set[int]:
             assert transaction.count(ENTRY.name, Range("state")) == 6
             assert transaction.totals("round") == {"round": turn + 1}
         seen.add(turn)
-    return seen

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +21,7 @@ from storebridge import (
     JobStore,
     NewerRecordError,
     RecordStore,
+    aio,
 )
 from storebridge.driver import Options
 from storebridge.location import Location
@@ -87,6 +91,37 @@ def write_and_wait(asked: dict[str, Any]) -> None:
     jobs.close()
 
 
+def call(asked: dict[str, Any]) -> None:
+    """Have tasks and threads make jobs and change them, and say of each change when it is told."""
+    asyncio.run(_call(asked))
+
+
+async def _call(asked: dict[str, Any]) -> None:
+    sync = JobStore(open_asked(asked))
+    jobs = aio.JobStore(await aio.open_database(sync.database.location), sync)
+    said = threading.Lock()
+
+    def tell(job: Job) -> None:
+        with said:
+            say([job.id, job.revision])
+
+    def thread(number: int) -> None:
+        for step in itertools.count():
+            name = f"{asked['round']}-thread{number}-{step}"
+            tell(sync.create(Job(id=name)))
+            tell(sync.update(name, priority=step))
+
+    async def task(number: int) -> None:
+        for step in itertools.count():
+            name = f"{asked['round']}-task{number}-{step}"
+            tell(await jobs.create(Job(id=name)))
+            tell(await jobs.update(name, priority=step))
+
+    for number in range(8):
+        threading.Thread(target=thread, args=(number,), daemon=True).start()
+    await asyncio.gather(*(task(number) for number in range(32)))
+
+
 def hold_the_lock(asked: dict[str, Any]) -> None:
     """Be inside a transaction until told to go on or killed."""
     jobs = JobStore(open_asked(asked))
@@ -137,6 +172,7 @@ def migrate(asked: dict[str, Any]) -> None:
 TASKS = {
     "tell": tell,
     "count_up": count_up,
+    "call": call,
     "write_and_wait": write_and_wait,
     "hold_the_lock": hold_the_lock,
     "change_old": change_old,
