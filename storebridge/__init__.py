@@ -44,6 +44,7 @@ from storebridge.errors import (
 )
 from storebridge.events import Event
 from storebridge.executions import EXECUTION, EXECUTION_STATES, Execution, ExecutionStore
+from storebridge.expect import Expect
 from storebridge.jobs import JOB, JOB_STATES, Job, JobStore
 from storebridge.keyvalues import KeyValueStore
 from storebridge.locks import Lock
@@ -63,7 +64,6 @@ from storebridge.recovery import (
 from storebridge.spec import RecordSpec
 from storebridge.store import RecordStore, StateChange
 from storebridge.twinkeys import Twin, TwinKeyStore
-from storebridge.writes import Expect
 
 __version__ = "0.1.0"
 

@@ -23,11 +23,11 @@ from storebridge.errors import (
 from storebridge.events import DELETED, UPDATED, encode_event
 from storebridge.keyspace import Key, key_of
 from storebridge.record import Codec, Record
+from storebridge.recordwriter import RecordWriter
 from storebridge.spec import RecordSpec, StoreLayout
 from storebridge.times import microseconds
 from storebridge.transaction import Unit
 from storebridge.typedvalues import dumps, from_plain, same
-from storebridge.writes import Writer
 
 EXPIRED = "expired"
 """What the event of an entry's removal says if nobody removed it."""
@@ -166,7 +166,7 @@ class EntryReader:
         return self._boot is not None and entry.boot != self._boot
 
 
-class EntryWriter(Writer[Entry]):
+class EntryWriter(RecordWriter[Entry]):
     """The changes of a key-value store. One whose time is over is removed before it is replaced, so
     that what follows is a new entry, with a history that says so."""
 

@@ -19,6 +19,7 @@ from storebridge.errors import (
     NewerRecordError,
     RecordNotFoundError,
 )
+from storebridge.expect import Expect
 from storebridge.leases import LeasedStore, lease_end, pages
 from storebridge.machine import StateMachine
 from storebridge.owner import Owner
@@ -26,7 +27,6 @@ from storebridge.query import MAX_LIMIT, test_field
 from storebridge.record import Record
 from storebridge.spec import QUEUE, RecordSpec
 from storebridge.transaction import Unit
-from storebridge.writes import Expect
 
 JobType = Literal["batch", "ops", "service", "daemon"]
 _CHUNK = 64

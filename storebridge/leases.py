@@ -10,12 +10,12 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 import msgspec
 
 from storebridge.errors import ConfigurationError, InvalidRecordError
+from storebridge.expect import Expect
 from storebridge.machine import StateMachine
 from storebridge.owner import Owner, boot_id
 from storebridge.query import Page
 from storebridge.record import Record
 from storebridge.store import RecordStore
-from storebridge.writes import Expect
 
 R = TypeVar("R", bound=Record)
 PAGE = 100

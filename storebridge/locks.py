@@ -22,6 +22,7 @@ from storebridge.errors import (
     StoreLockedError,
     TransactionError,
 )
+from storebridge.expect import Expect
 from storebridge.keyspace import Key, key_of
 from storebridge.leases import LeasedStore, lease_end, standing_of
 from storebridge.machine import StateMachine
@@ -29,7 +30,6 @@ from storebridge.owner import Owner, this_process, unnamed_node
 from storebridge.record import Record
 from storebridge.spec import RecordSpec
 from storebridge.times import Seconds, duration
-from storebridge.writes import Expect
 
 logger = logging.getLogger("storebridge")
 FREE, HELD = "Free", "Held"

@@ -24,13 +24,14 @@ from storebridge.errors import (
     TransactionError,
 )
 from storebridge.events import Event, decode_event
+from storebridge.expect import Expect
 from storebridge.labels import parse_selector
 from storebridge.limits import MAX_ID, check_id, check_integer, check_text
 from storebridge.query import MAX_LIMIT, Page, Plan, Query, Sort
 from storebridge.record import Codec, Record
+from storebridge.recordwriter import RecordWriter
 from storebridge.recount import RecountReport
 from storebridge.spec import RecordSpec, index_value, layout_of
-from storebridge.writes import Expect, Writer
 
 logger = logging.getLogger("storebridge")
 R = TypeVar("R", bound=Record)
@@ -65,7 +66,7 @@ class RecordStore(Generic[R]):
         self.spec = spec
         self.codec = Codec(spec.type, spec.upgrades) if codec is None else codec
         self.layout = database.declare(layout_of(spec))
-        self._write = Writer(spec, self.layout, self.codec, database.clock)
+        self._write = RecordWriter(spec, self.layout, self.codec, database.clock)
         self._table = self.layout.record.name
         self._history = self.layout.history.name
         self._label = self.layout.label.name if self.layout.label else None

@@ -13,6 +13,7 @@ from storebridge.check import Watch
 from storebridge.errors import StorebridgeError
 from storebridge.events import Event
 from storebridge.executions import Execution
+from storebridge.expect import Expect
 from storebridge.jobs import Job
 from storebridge.owner import Owner
 from storebridge.query import Page
@@ -21,7 +22,6 @@ from storebridge.recount import RecountReport
 from storebridge.recovery import DEFAULT_POLICY, Decide, RecoveryPolicy, RecoveryReport
 from storebridge.spec import RecordSpec
 from storebridge.store import StateChange
-from storebridge.writes import Expect
 
 R = TypeVar("R", bound=Record)
 

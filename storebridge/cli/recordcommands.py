@@ -10,8 +10,8 @@ import click
 from storebridge.cli import records, recovery
 from storebridge.cli.options import F, Where, json_option, with_location, yes_option
 from storebridge.cli.records import EXECUTIONS, JOBS, Kind
+from storebridge.expect import Expect
 from storebridge.query import MAX_LIMIT
-from storebridge.writes import Expect
 
 
 @click.group()

@@ -22,10 +22,10 @@ from storebridge.database import Database
 from storebridge.errors import CorruptStoreError, RecordNotFoundError
 from storebridge.events import Event
 from storebridge.executions import EXECUTION_STATES, ExecutionStore
+from storebridge.expect import Expect
 from storebridge.jobs import JOB_STATES, JobStore
 from storebridge.query import MAX_LIMIT
 from storebridge.store import RecordStore
-from storebridge.writes import Expect
 
 
 class Kind(NamedTuple):

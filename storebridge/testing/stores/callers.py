@@ -18,12 +18,12 @@ from storebridge import aio
 from storebridge.database import Database
 from storebridge.errors import ConflictError
 from storebridge.events import Event
+from storebridge.expect import Expect
 from storebridge.jobs import Job, JobStore
 from storebridge.location import Location
 from storebridge.testing.harness import BackendHarness, attack
 from storebridge.testing.stores.base import StoreTests, assert_sound, open_at, store_location
 from storebridge.testing.stores.workers import store_worker
-from storebridge.writes import Expect
 
 TASKS = 64
 THREADS = 16

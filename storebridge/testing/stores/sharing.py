@@ -13,10 +13,10 @@ import pytest
 
 from storebridge.errors import ConflictError, RecordExistsError, StoreLockedError
 from storebridge.events import Event
+from storebridge.expect import Expect
 from storebridge.jobs import Job, JobStore
 from storebridge.testing.harness import BackendHarness
 from storebridge.testing.stores.base import StoreTests, assert_sound, open_at
-from storebridge.writes import Expect
 
 THREADS = 8
 

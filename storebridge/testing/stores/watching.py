@@ -20,10 +20,10 @@ from storebridge.errors import (
 )
 from storebridge.events import Event
 from storebridge.executions import Execution, ExecutionStore
+from storebridge.expect import Expect
 from storebridge.jobs import Job, JobStore
 from storebridge.store import StateChange
 from storebridge.testing.stores.base import StoreTests
-from storebridge.writes import Expect
 
 
 class WatchTests(StoreTests):

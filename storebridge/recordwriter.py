@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Generic, NoReturn, TypeVar
 
@@ -20,6 +19,7 @@ from storebridge.errors import (
     RecordNotFoundError,
 )
 from storebridge.events import CREATED, DELETED, STATE, UPDATED, encode_event
+from storebridge.expect import Expect
 from storebridge.limits import check_id
 from storebridge.owner import Owner
 from storebridge.record import Codec, Record
@@ -30,40 +30,7 @@ R = TypeVar("R", bound=Record)
 _KEPT_BY_STORE = frozenset({"id", "revision", "created_at", "modified_at", "state"})
 
 
-@dataclass(frozen=True)
-class Expect:
-    """What a write requires of the record as it stands; else it is a ConflictError."""
-
-    states: Collection[str] | None = None
-    not_states: Collection[str] | None = None
-    revision: int | None = None
-    owner: Owner | None = None
-    """The process that must hold it: one that has lost it meanwhile learns so."""
-
-    def __post_init__(self) -> None:
-        if self.revision is not None and type(self.revision) is not int:
-            raise InvalidRecordError(f"expected revision: a whole number, not {self.revision!r}")
-        if self.owner is not None and not isinstance(self.owner, Owner):
-            raise InvalidRecordError(f"expected owner: an Owner, not {self.owner!r}")
-        for states in (self.states, self.not_states):
-            if states is not None and type(states) is not tuple:
-                _check_collection(states)
-
-    def mismatch(self, record: Any) -> str | None:
-        """What is not as expected, in words; None if all is."""
-        if self.revision is not None and record.revision != self.revision:
-            return f"is at revision {record.revision}, not {self.revision}"
-        state = getattr(record, "state", None)
-        if self.states is not None and state not in self.states:
-            return f"is {state}, not {' or '.join(self.states)}"
-        if self.not_states is not None and state in self.not_states:
-            return f"is {state}"
-        if self.owner is not None and (holder := getattr(record, "owner", None)) != self.owner:
-            return f"is held by {holder or 'nobody'}, not by {self.owner}"
-        return None
-
-
-class Writer(Generic[R]):
+class RecordWriter(Generic[R]):
     """The changes of one store. Each method is an operation for `Database.write`."""
 
     def __init__(
@@ -392,12 +359,6 @@ class Writer(Generic[R]):
             for key, body in rows:
                 unit.remove(self._version, key, (), body)
             more = position is not None
-
-
-def _check_collection(states: Any) -> None:
-    # Any part of a text would do for a state.
-    if isinstance(states, str | bytes) or not isinstance(states, Collection):
-        raise InvalidRecordError(f"expected states: a collection of states, not {states!r}")
 
 
 def _transitions(spec: RecordSpec[Any]) -> Mapping[str, tuple[str, ...]]:
