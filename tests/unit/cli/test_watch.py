@@ -43,7 +43,13 @@ def test_a_checkpoint(run: Run, sample: Sample) -> None:
 def test_as_it_happens(sqlite: Sample) -> None:
     """A line comes when another process commits; Ctrl-C ends it."""
     command = [sys.executable, "-m", "storebridge", "watch", sqlite.location, "--after", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    # A run in the background ignores Ctrl-C, and what it starts would, too.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with process:
         assert process.stdout is not None
         with open_database(sqlite.location) as database:
             JobStore(database).create(Job(id="j-new"))
