@@ -14,6 +14,9 @@ from storebridge.errors import StoreLockedError
 from storebridge.statistics import Statistics
 
 logger = logging.getLogger("storebridge")
+_LOOK = 0.1
+"""Seconds after which who waits looks whether it was forgotten: an exception out of a signal
+handler may have struck whoever was about to call it."""
 
 
 class Job:
@@ -34,9 +37,14 @@ class Job:
         self.has_come = False
         """Whether its thread, once called, has come or given up."""
         self.is_gone = False
-        """Whether its thread waits no longer: it is not to be called, nor the job to be done."""
+        """Whether its thread waits no longer."""
         self.ready = Lock()
         self.ready.acquire()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it may be called, or be done by somebody else."""
+        return not self.called and not self.is_gone
 
     def end(self, error: BaseException | None = None) -> None:
         """Let its thread go on, with this error or the result."""
@@ -60,8 +68,8 @@ class Turn:
         self.line: deque[Job] = deque()
         """Who waits, first come first: a job a thread, and a thread that waits makes no more of
         them, so it is as long as there are threads."""
-        self._expected = 0
-        """How many threads have been called to the turn and have not come yet."""
+        self._expected: set[Job] = set()
+        """Whose threads have been called to the turn and have not come yet."""
 
     @property
     def is_mine(self) -> bool:
@@ -91,24 +99,35 @@ class Turn:
         """Wait until somebody has done the job: False; or until the turn is the caller's, who then
         does it himself: True. StoreLockedError after the timeout, the job is then not done."""
         started = perf_counter()
-        with self._mutex:
-            self.line.append(job)
         try:
+            with self._mutex:
+                self.line.append(job)
             # Whoever had the turn may have given it before he could see the job.
             if self.try_take():
                 return self._is_mine_to_do(job)
-            done = job.ready.acquire(timeout=self._timeout)
+            is_mine = self._wait(job, started + self._timeout)
             self.note_wait(perf_counter() - started, "another thread")
-            if not done and self._leave(job):
-                raise self._timed_out()
-            if not done:
-                job.ready.acquire()  # somebody is doing it
-            if job.called:
-                self._come(job)
-            return job.called
+            return is_mine
         except BaseException:
             self._give_up(job)
             raise
+
+    def _wait(self, job: Job, deadline: float) -> bool:
+        in_line = True
+        while not job.ready.acquire(timeout=_LOOK):
+            if job.called:
+                break
+            if self.try_take():
+                return self._is_mine_to_do(job)
+            if in_line and perf_counter() > deadline:
+                in_line = self._leave(job)
+                if in_line:
+                    self.note_wait(self._timeout, "another thread")
+                    raise self._timed_out()
+                # Somebody is doing it.
+        if job.called:
+            self._come(job)
+        return job.called
 
     def _come(self, job: Job) -> None:
         try:
@@ -119,19 +138,19 @@ class Turn:
 
     def _note_arrival(self, job: Job) -> None:
         with self._mutex:
-            self._expected -= not job.has_come
             job.has_come = True
+            self._expected.discard(job)
 
     def _is_mine_to_do(self, job: Job) -> bool:
         """For who has the turn: nobody is doing anything. Done jobs give it back."""
-        if self._leave(job):
-            return True
+        in_line = self._leave(job)
         if job.called:
             self._come(job)
-            return True
-        job.ready.acquire()
-        self.give()
-        return False
+        elif not in_line:
+            job.ready.acquire()
+            self.give()
+            return False
+        return True
 
     def _leave(self, job: Job) -> bool:
         """Whether the job was still in line; it is no more."""
@@ -146,7 +165,8 @@ class Turn:
         """For a thread that an exception keeps from waiting: nobody is to wait for it."""
         with self._mutex:
             job.is_gone = True
-        if not self._leave(job) and job.called:
+        self._leave(job)
+        if job.called:
             self._note_arrival(job)
             self._call_next()
 
@@ -154,7 +174,7 @@ class Turn:
         """The first jobs of the line that somebody else can do, for who has the turn: to be ended,
         each of them, or put back."""
         with self._mutex:
-            taken = [job for job in self.line if job.operation is not None and not job.is_gone]
+            taken = [job for job in self.line if job.operation is not None and job.is_waiting]
             del taken[most:]
             for job in taken:
                 self.line.remove(job)
@@ -168,14 +188,18 @@ class Turn:
             self._call_next()
 
     def _call_next(self) -> None:
+        # In this order: wherever an exception out of a signal handler strikes, the job is in line
+        # yet, or its thread finds that it was called; and nobody is expected who does not come.
         with self._mutex:
             while self.line:
-                job = self.line.popleft()
-                if not job.is_gone:
-                    self._expected += 1
+                job = self.line[0]
+                if job.is_waiting:
                     job.called = True
+                    self._expected.add(job)
                     job.ready.release()
+                    self.line.popleft()
                     return
+                self.line.popleft()
 
     def _timed_out(self) -> StoreLockedError:
         return StoreLockedError(

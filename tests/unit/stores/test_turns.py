@@ -62,6 +62,27 @@ def test_a_job_whose_thread_has_gone() -> None:
     turn.give()
 
 
+def test_a_call_that_was_forgotten() -> None:
+    """Whoever gave the turn was struck before it could call the next one, or in the middle of
+    that: who waits finds out by itself."""
+    for half in (False, True):
+        turn = Turn("x", 20.0, Statistics())
+        turn.take()
+        waiting = threading.Thread(target=lambda turn=turn: (turn.take(), turn.give()))
+        waiting.start()
+        while not turn.line:
+            time.sleep(0.001)
+        if half:
+            (job,) = turn.line
+            job.called = True
+            turn._expected.add(job)
+        turn._lock.release()
+        waiting.join(10)
+        assert not waiting.is_alive()
+        assert turn.try_take()
+        turn.give()
+
+
 SCRIPT = """
 import random, signal, sys, threading, time
 from storebridge import *
@@ -123,13 +144,14 @@ database.close()
 """
 
 
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("backend", ["memory", "sqlite"])
-def test_interrupted_among_others(backend: str, tmp_path: Path) -> None:
+def test_interrupted_among_others(backend: str, seed: int, tmp_path: Path) -> None:
     """Wherever an exception out of a signal handler strikes the main thread, the writes of other
     threads, some of which break down, go on, and so do its own."""
     location = "memory:" if backend == "memory" else f"{backend}://{tmp_path}/x?durability=off"
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, location, "7"],
+        [sys.executable, "-c", SCRIPT, location, str(seed)],
         capture_output=True,
         text=True,
         timeout=120,
