@@ -32,7 +32,10 @@ class Link:
     the answer to the next question.
     """
 
-    __slots__ = ("_ask", "_busy", "_connection", "_context", "_pipeline", "_send", "session")
+    __slots__ = (
+        *("_ask", "_busy", "_connection", "_context", "_failed", "_failures", "_pipeline", "_send"),
+        "session",
+    )
 
     def __init__(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
         self._connection = connection
@@ -47,6 +50,9 @@ class Link:
         self._pipeline = self._context.__enter__()
         self._busy = False
         """Whether an answer is awaited."""
+        self._failed = False
+        """Whether something went wrong since all was in step: see `_forget_prepared`."""
+        self._failures = 0
 
     @property
     def lost(self) -> bool:
@@ -58,7 +64,7 @@ class Link:
         server has not ended it. Costs no round trip.
         """
         connection = self._connection
-        if self._busy or connection.closed or not self._is_idle():
+        if self._busy or self._failed or connection.closed or not self._is_idle():
             return False
         # A server says nothing unasked, but that it ends the connection.
         poll = select.poll()
@@ -113,10 +119,12 @@ class Link:
                 self._ask.execute(then)
             self._pipeline.sync()
         except psycopg.Error as error:
+            self._failed = True
             if self._send.statusmessage != "COMMIT":
                 raise self._classified(error) from error
         self._busy = False
         if self._send.statusmessage != "COMMIT":
+            self._failed = True
             raise DriverError(ErrorKind.OTHER, "the server did not commit")
 
     def roll_back(self) -> bool:
@@ -130,10 +138,9 @@ class Link:
             self.send("ROLLBACK")
         with suppress(DriverError):
             self._sync()
-        if not self.lost and not self._is_idle():
-            with suppress(DriverError):
-                self.single("ROLLBACK")
-        return not self.lost and self._is_idle()
+        if not self.lost and self._failed:
+            self._forget_prepared()
+        return not self.lost and not self._failed and self._is_idle()
 
     def close(self) -> None:
         """Close the connection, in the midst of whatever it is doing."""
@@ -141,6 +148,16 @@ class Link:
         # Else it would complain when it is collected.
         with suppress(psycopg.Error):
             self._context.__exit__(None, None, None)
+
+    def _forget_prepared(self) -> None:
+        """Roll back, and have psycopg forget which statements it has prepared: of those that came
+        behind one that failed it believes so, and the server has never looked at them. Psycopg
+        forgets them with a ROLLBACK whose text it has not met before.
+        """
+        self._failures += 1
+        with suppress(DriverError):
+            self.single(f"ROLLBACK /* after failure {self._failures} */")
+            self._failed = False
 
     def _is_idle(self) -> bool:
         return self._connection.pgconn.transaction_status == TransactionStatus.IDLE
@@ -155,6 +172,7 @@ class Link:
 
     def _classified(self, error: psycopg.Error) -> DriverError:
         self._busy = False  # all of the answer has come
+        self._failed = True
         found = kind(error) or ErrorKind.OTHER
         if self.lost:
             return DriverError(found, f"the connection to the server was lost: {one_line(error)}")

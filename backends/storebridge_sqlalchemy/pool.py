@@ -102,7 +102,7 @@ class Pool:
         try:
             return lease.link.single(sql, parameters)
         except DriverError:
-            if lease.link.lost:
+            if not lease.link.roll_back():
                 lease.discard()
             raise
         finally:

@@ -62,6 +62,27 @@ def test_a_clash_is_told_at_the_end(one: Driver) -> None:
         assert reader.get(ENTRY.name, ("b",)) is reader.get(ENTRY.name, ("c",)) is None
 
 
+def test_what_stood_behind_a_failure(one: Driver) -> None:
+    """What was sent behind something that failed was never looked at: the same words mean the same
+    the next time, also where they have just become a prepared statement.
+    """
+    with writing(one) as transaction:
+        transaction.insert(ENTRY.name, ("a",), entry(name="taken"), b"{}")
+    for turn in range(1, 25):
+        pipelined = begin(one)
+        if turn % 8 == 6:
+            pipelined.add(ENTRY.name, ("b",), entry(name="taken"), b"{}")
+        pipelined.remove(ENTRY.name, ("nothing",), entry())
+        pipelined.number({"sequence": 1}, "sequence", [(FIRST.name, (str(turn),), b"x")])
+        if turn % 8 == 6:
+            with pytest.raises(DriverError, match="duplicate key"):
+                pipelined.commit()
+        else:
+            pipelined.commit()
+    with reading(one) as reader:
+        assert reader.totals("sequence") == {"sequence": 21}
+
+
 def test_removing_what_is_not_there(one: Driver) -> None:
     """Is no error."""
     pipelined = begin(one)
