@@ -17,12 +17,17 @@ from storebridge import meta
 from storebridge.database import Database
 from storebridge.driver import Fault, Key, Rows, Table, Transaction, UniqueClash, Values, ValuesOf
 from storebridge.driver.capabilities import Movable
-from storebridge.errors import CorruptStoreError, StorebridgeError, StoreLockedError
+from storebridge.errors import (
+    ConflictError,
+    CorruptStoreError,
+    StorebridgeError,
+    StoreLockedError,
+)
 from storebridge.location import Location
 from storebridge.opening import open_even_incomplete
 from storebridge.owner import this_process
 from storebridge.spec import StoreLayout
-from storebridge.transaction import Unit
+from storebridge.transaction import PipelinedUnit, Unit
 from storebridge.transfer.content import (
     Content,
     Pages,
@@ -93,6 +98,9 @@ class Filling:
         self._size, self._room = 0, _FEWEST
         self._clashing: list[_Change] = []
         self._values: dict[Key, Values] = {}
+        self._trusting = True
+        """Whether no entry is expected to clash: then, far away, none is asked about. That all are
+        there is found when they are read again."""
         self._mark = meta.Transfer(what, source, this_process(), os.urandom(8).hex())
         self._database = self._open(location)
         try:
@@ -309,7 +317,14 @@ class Filling:
         last = self._batch[-1]
         mark = _moved_on(self._mark, last[0], last[1], self._mark.entries + len(self._batch))
         started = perf_counter()
-        self._clashing += self._database.write(self._apply, self._batch, mark)
+        try:
+            self._clashing += self._database.write(self._apply, self._batch, mark)
+        except ConflictError:
+            if not self._trusting:
+                raise
+            # Which entry of those that were sent unasked it was is not told.
+            self._trusting = False
+            self._clashing += self._database.write(self._apply, self._batch, mark)
         took = perf_counter() - started
         self._room = min(_MOST, max(_FEWEST, int(self._room * min(2, _SECONDS / took))))
         self._mark, self._batch, self._size = mark, [], 0
@@ -328,11 +343,15 @@ class Filling:
         self._require_mark(unit)
         meta.write_transfer(unit, mark)
         insert, remove = unit.engine.insert, unit.engine.remove
+        add = unit.add if self._trusting and isinstance(unit, PipelinedUnit) else None
         clashing: list[_Change] = []
         for table, key, values, body, is_there, old_values in batch:
             if is_there:
                 remove(table, key, old_values)
             if values is None or body is None:
+                continue
+            if add is not None:
+                add(table, key, values, body)
                 continue
             try:
                 added = insert(table, key, values, body)

@@ -252,7 +252,7 @@ class TransferTests(StoreTests):
             with pytest.raises(ConfigurationError, match="cannot be replaced"):
                 awkward.migrate_to(elsewhere, overwrite=True)
             assert contents(other) == kept
-        if not isinstance(elsewhere.backend, Movable):
+        if elsewhere.path is None or not isinstance(elsewhere.backend, Movable):
             return
         for times in (5, 9):
             with pytest.raises(Stopped):
