@@ -252,7 +252,7 @@ class TransferTests(StoreTests):
             with pytest.raises(ConfigurationError, match="cannot be replaced"):
                 awkward.migrate_to(elsewhere, overwrite=True)
             assert contents(other) == kept
-        if elsewhere.path is None or not isinstance(elsewhere.backend, Movable):
+        if not _can_be_moved(elsewhere):
             return
         for times in (5, 9):
             with pytest.raises(Stopped):
@@ -338,7 +338,7 @@ class TransferTests(StoreTests):
         for number, made in damaged.items():
             with pytest.raises(DamagedExportError, match=f"line {number}: "):
                 import_database(io.BytesIO(b"".join(made)), elsewhere)
-            if isinstance(elsewhere.backend, Movable):
+            if _can_be_moved(elsewhere):
                 assert not os.path.exists(elsewhere.target)
             else:
                 with open_database(elsewhere) as database:
@@ -370,6 +370,11 @@ def replace_target(harness: BackendHarness, target: str) -> BackendHarness:
     return other
 
 
+def _can_be_moved(location: Location) -> bool:
+    """Whether it is a file or a folder that others may take the place of."""
+    return location.path is not None and isinstance(location.backend, Movable)
+
+
 def kill_migrations(harness: BackendHarness, source: Location, kills: int) -> int:
     """Have a process migrate to the harness's target and kill it at a random moment, again and
     again; at last let it come to its end. Returns in how many of the cases it was in its midst."""
@@ -385,7 +390,7 @@ def kill_migrations(harness: BackendHarness, source: Location, kills: int) -> in
         state = _state(location)
         midway += state == "incomplete"
         if state == "whole":  # it was quicker than the kill
-            if not isinstance(location.backend, Movable):
+            if not _can_be_moved(location):
                 return midway
             remove(location)
     with store_worker(harness, "migrate", source=source.target) as worker:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from storebridge import histories, meta, opening, store, writes
+from storebridge import histories, meta, opening, recordwriter, store
 from storebridge.canonical import encoder
 from storebridge.driver import Field, Index, Table
 from storebridge.events import encode_event
@@ -71,7 +71,7 @@ def install(replace: Callable[[object, str, object], None] = setattr) -> None:
     replace(meta, "LAYOUT", 2)
     replace(upgrading, "UPGRADES", {1: Layout2Content})
     replace(store, "layout_of", lambda spec: with_versions(layout_of(spec)))
-    for module in (writes, histories):
+    for module in (recordwriter, histories):
         replace(module, "encode_event", lambda *what, **more: _marked(encode_event(*what, **more)))
 
 
