@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event, Thread
+from time import sleep
 from typing import Any
 
 import pytest
@@ -302,6 +303,11 @@ class Steps:
     def now(self) -> datetime:
         return START + timedelta(seconds=self.done)
 
+    def wait_for_another(self) -> None:
+        done = self.done
+        while self.done == done:
+            sleep(0.01)
+
     def make(self) -> None:
         number = self.done // 4
         job = f"j-{number}"
@@ -340,7 +346,9 @@ def test_it_is_what_the_events_say(backend: str, folder: Path, tmp_path: Path) -
         places = [folder / str(number) for number in range(3)]
         for place in places:
             place.mkdir()
+        live.wait_for_another()
         copies = [back_up(live.database, [place]).copies[0] for place in places]
+        live.wait_for_another()
     finally:
         stop.set()
         writer.join()
