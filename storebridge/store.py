@@ -135,12 +135,13 @@ class RecordStore(Generic[R]):
         with self.database.transaction():
             return [
                 _result(
-                    self.set_state,
+                    self.database.write,
+                    self._write.set_state,
                     change.record_id,
                     change.state,
-                    message=change.message,
-                    expect=change.expect,
-                    **change.fields,
+                    change.message,
+                    change.expect,
+                    change.fields,
                 )
                 for change in changes
             ]

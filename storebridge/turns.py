@@ -23,7 +23,7 @@ class Job:
     """A write that waits for somebody to take it along, or to call its own thread to the turn; or,
     without an operation, a thread that waits for the turn itself."""
 
-    __slots__ = ("args", "called", "error", "has_come", "is_gone", "operation", "ready", "result")
+    __slots__ = ("args", "called", "error", "is_gone", "operation", "ready", "result")
 
     def __init__(
         self, operation: Callable[..., Any] | None = None, args: tuple[Any, ...] = ()
@@ -34,8 +34,6 @@ class Job:
         self.error: BaseException | None = None
         self.called = False
         """Whether its thread is to take the turn itself; else, once it is ready, it was done."""
-        self.has_come = False
-        """Whether its thread, once called, has come or given up."""
         self.is_gone = False
         """Whether its thread waits no longer."""
         self.ready = Lock()
@@ -138,7 +136,6 @@ class Turn:
 
     def _note_arrival(self, job: Job) -> None:
         with self._mutex:
-            job.has_come = True
             self._expected.discard(job)
 
     def _is_mine_to_do(self, job: Job) -> bool:

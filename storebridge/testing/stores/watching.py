@@ -17,6 +17,7 @@ from storebridge.errors import (
     InvalidRecordError,
     RecordExistsError,
     RecordNotFoundError,
+    StorebridgeError,
 )
 from storebridge.events import Event
 from storebridge.executions import Execution, ExecutionStore
@@ -154,12 +155,15 @@ class ManyTests(StoreTests):
                 StateChange("a", "Running", message="go", expect=Expect(states=["Pending"])),
                 StateChange("a", "Running", expect=Expect(revision=1)),
                 StateChange("none", "Running"),
-                StateChange("b", "Failed", fields={"priority": 3}),
+                StateChange("b", "Failed", fields={"priority": 3, "message": "why"}),
+                StateChange("b", "Failed", fields={"no such field": 3}),
             ]
         )
         assert isinstance(changed[1], ConflictError)
         assert isinstance(changed[2], RecordNotFoundError)
+        assert isinstance(changed[4], StorebridgeError)
         assert jobs.get("a").message == "go"
-        assert (jobs.get("b").state, jobs.get("b").priority) == ("Failed", 3)
+        b = jobs.get("b")
+        assert (b.state, b.priority, b.message) == ("Failed", 3, "why")
         assert database.sequence() == 4
         assert jobs.create_many([]) == jobs.set_state_many([]) == []
