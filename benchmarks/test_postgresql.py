@@ -1,8 +1,8 @@
 """Executions on PostgreSQL beside the same work written by hand on psycopg: same records, indexes,
 event rows, counters and durability, prepared and in pipeline mode, on one server.
 
-The hand-written code numbers an event in the statement that inserts it, where a store is told the
-number first: that is one round trip less. Round trips themselves are counted by the tests.
+To create, a store asks whether the key is free, where the hand-written code lets it fail: that is
+one round trip more. Round trips themselves are counted by the tests.
 """
 
 from __future__ import annotations
