@@ -64,12 +64,14 @@ class Codec(Generic[R]):
         self._raw_fields = tuple(n for n, kind in kinds.items() if type(kind) is inspect.RawType)
         self._times = tuple(n for n, kind in kinds.items() if _is_time(kind))
         self._more_times = tuple(n for n in self._times if n not in ("created_at", "modified_at"))
-        annotations = {field.name: field.type for field in msgspec.structs.fields(record_type)}
-        self._times_within = {
-            name: annotations[name]
+        within = {
+            name
             for name, kind in kinds.items()
             if name not in self._times and inspect.DateTimeType in map(type, _parts(kind))
         }
+        # Not for nothing: msgspec evaluates every annotation each time that it is asked for them.
+        fields = msgspec.structs.fields(record_type) if within else ()
+        self._times_within = {each.name: each.type for each in fields if each.name in within}
 
     def encode(self, record: R) -> bytes:
         """The body. The record's values are taken to be valid (see `validated`)."""
