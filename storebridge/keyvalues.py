@@ -12,7 +12,12 @@ from msgspec import Raw
 from storebridge.database import Database
 from storebridge.driver import Position, Range
 from storebridge.entries import ABSENT, EntryWriter, Lifetime, expired_by, of_other_boots
-from storebridge.errors import ConflictError, InvalidRecordError, KeyNotFoundError
+from storebridge.errors import (
+    ConflictError,
+    InvalidRecordError,
+    KeyNotFoundError,
+    RecordNotFoundError,
+)
 from storebridge.keyreading import KeyReading
 from storebridge.keyspace import Key, Keyspace
 from storebridge.locks import Lock, LockRecord, LockStore
@@ -215,7 +220,13 @@ class KeyValueStore(KeyReading, MutableMapping[Key, Any]):
     def break_lock(self, key: Key) -> None:
         """Free a lock whoever holds it, such as a machine that is gone for good and had no lease.
         RecordNotFoundError if it was never taken, ConflictError if it is free."""
-        self._locks.free(self._id(key))
+        record_id = self._id(key)
+        found = self._locks.look(record_id)
+        if found is None:
+            raise RecordNotFoundError(f"{self.name}: the lock of {key!r} was never taken")
+        if found.owner is None:
+            raise ConflictError(f"{self.name}: the lock of {key!r} is free", found)
+        self._locks.free(record_id)
 
     @property
     def _locks(self) -> LockStore:

@@ -59,7 +59,8 @@ def opened(where: Where, name: str, *, writing: bool = False) -> Iterator[KeyVal
                 yield KeyValueStore(database, name, lifetime=stores[name])
                 return
             there += stores
-    raise Failure(f"no key-value store is called {name!r}; there are: {output.plain(there)}", USAGE)
+    others = f"there are: {output.plain(there)}" if there else "there is none"
+    raise Failure(f"no key-value store is called {name!r}; {others}", USAGE)
 
 
 def _key(text: str, as_json: bool) -> Any:
@@ -265,6 +266,9 @@ def _what_to_clear(function: F) -> F:
             click.option("--key", "keys", multiple=True, metavar="KEY", help="This key."),
             click.option("--prefix", metavar="TEXT", help="All keys that begin with this."),
             click.option("--all", "everything", is_flag=True, help="All keys."),
+            click.option(
+                "--unreadable", is_flag=True, help="All keys whose values cannot be read."
+            ),
             click.option("--lock", metavar="KEY", help="The lock of this key, whoever holds it."),
         )
     ):
@@ -288,11 +292,13 @@ def clear(
     keys: tuple[str, ...],
     prefix: str | None,
     everything: bool,
+    unreadable: bool,
     lock: str | None,
 ) -> None:
     """Remove keys from the store NAME, all that are named or none; or break a lock.
 
-    On a terminal it asks first. Prints how many keys were removed. Breaking a lock is for one whose
+    On a terminal it asks first. Prints how many keys were removed; those whose values cannot be
+    read stay unless they are asked for. Breaking a lock is for one whose
     holder is gone without anybody seeing it: whoever holds it goes on as if he did.
 
     \b
@@ -301,15 +307,18 @@ def clear(
       storebridge kv clear leds --all --yes
       storebridge kv clear gpio --lock pin-17
     """
-    if sum((bool(keys), prefix is not None, everything, lock is not None)) != 1:
-        raise click.UsageError("give one of --key, --prefix, --all and --lock")
-    asked = " ".join(("lock", lock) if lock else keys or (f"{prefix}…" if prefix else "all keys",))
+    if sum((bool(keys), prefix is not None, everything, unreadable, lock is not None)) != 1:
+        raise click.UsageError("give one of --key, --prefix, --all, --unreadable and --lock")
+    many = "what cannot be read" if unreadable else f"{prefix}…" if prefix else "all keys"
+    asked = " ".join(("lock", lock) if lock else keys or (many,))
     if not output.confirm(f"Clear {asked} of {name}?", yes=yes):
         raise Failure("nothing was cleared")
     with opened(where, name, writing=True) as store:
         if lock is not None:
             store.break_lock(_key(lock, json_key))
             removed = 0
+        elif unreadable:
+            removed = _discard(store)
         else:
             wanted = [_key(each, json_key) for each in keys]
             removed = _clear(store, wanted, None if prefix is None else _key(prefix, json_key))
@@ -319,12 +328,19 @@ def clear(
         click.echo(f"{name}\t{removed} removed" if lock is None else f"{name}\t{lock} is free")
 
 
+def _discard(store: KeyValueStore) -> int:
+    keys = [key for key, _ in store.quarantined()]
+    for key in keys:
+        store.discard(key)
+    return len(keys)
+
+
 def _clear(store: KeyValueStore, keys: list[Any], prefix: Any) -> int:
     with store.database.transaction():
         if not keys:
-            removed = len(store.keys(prefix=prefix))
+            before = len(store.keys(prefix=prefix))
             store.clear(prefix=prefix)
-            return removed
+            return before - len(store.keys(prefix=prefix))
         for key in keys:
             del store[key]
         return len(keys)

@@ -11,6 +11,7 @@ import pytest
 from click.testing import Result
 
 from storebridge import Job, JobStore, KeyValueStore, Owner, open_database
+from storebridge.testing.stores.base import edit_body
 
 Run = Callable[..., Result]
 ELSEWHERE = Owner(node_id="pi7", pid=12, boot_id="another boot", started="0")
@@ -162,11 +163,34 @@ def test_clear(location: str, run: Run) -> None:
     assert run("kv", "view", "calibrations", *where).stdout == ""
     freed = run("kv", "clear", "calibrations", "--lock", "pump-1", *where)
     assert freed.stdout == "calibrations\tpump-1 is free\n"
-    assert run("kv", "clear", "calibrations", "--lock", "pump-1", *where).exit_code == 1
-    assert run("kv", "clear", "calibrations", "--lock", "pump-9", *where).exit_code == 1
+    for key, why in (("pump-1", "is free"), ("pump-9", "was never taken")):
+        refused = run("kv", "clear", "calibrations", "--lock", key, *where)
+        assert refused.exit_code == 1
+        assert refused.stderr == f"storebridge: calibrations: the lock of '{key}' {why}\n"
     for wrong in ((), ("--all", "--key", "a"), ("--prefix", "a", "--lock", "b")):
         assert run("kv", "clear", "calibrations", *wrong, *where).exit_code == 2
     assert run("check", location).exit_code == 0
+
+
+def test_clear_what_cannot_be_read(location: str, run: Run) -> None:
+    """It stays, and is not counted, unless it is asked for."""
+    where = ("-l", location)
+    with open_database(location) as database:
+        store = KeyValueStore(database, "calibrations")
+        edit_body(store._records, "session", lambda body: b"{")
+        readable = sum(1 for _ in store.items())
+    done = run("kv", "clear", "calibrations", "--all", *where)
+    assert done.stdout == f"calibrations\t{readable} removed\n"
+    assert "session" in run("kv", "view", "calibrations", *where).stderr
+    (told,) = lines(run("kv", "clear", "calibrations", "--unreadable", "--json", *where))
+    assert told == {"store": "calibrations", "removed": 1}
+    assert run("check", location).exit_code == 0
+
+
+def test_no_store_at_all(run: Run, tmp_path: Path) -> None:
+    open_database(tmp_path / "empty.db").close()
+    refused = run("kv", "view", "settings", "-l", str(tmp_path / "empty.db"))
+    assert (refused.exit_code, refused.stderr.endswith("there is none\n")) == (2, True)
 
 
 def test_the_environments_databases(location: str, run: Run, tmp_path: Path) -> None:
