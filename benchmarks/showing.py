@@ -76,7 +76,7 @@ def cost_card(record: Record) -> str:
         groups,
         description=_description(groups),
         aside="syncs per change",
-        longest=6,
+        longest=3,
     )
 
 

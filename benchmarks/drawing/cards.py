@@ -79,6 +79,9 @@ def card(
     top = _most([bar.value for group in groups for row in group.rows for bar in row.bars], longest)
     head, height = _head(title, subtitle, key, aside)
     parts = [head]
+    if not groups:
+        height += 30
+        parts.append(_words("Nothing was measured.", _EDGE, height, None))
     for group in groups:
         height += 14
         parts.append(_words(group.title, _EDGE, height + 12, "group"))

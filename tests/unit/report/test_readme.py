@@ -86,6 +86,13 @@ def test_pictures_say_their_figures() -> None:
     assert "TinyDB: 8.00 MB, syncs: 1" in cost
 
 
+def test_a_picture_of_nothing_says_so() -> None:
+    """Rather than being a frame around nothing."""
+    for picture in (changes_card(Record()), cost_card(Record())):
+        shown = [each.text for each in ElementTree.fromstring(picture).iter(f"{SVG}text")]
+        assert "Nothing was measured." in shown
+
+
 def test_a_long_bar_is_cut() -> None:
     """It ends where the others can be seen, with a break; nothing leaves the picture."""
     cut = cost_card(full())
