@@ -15,7 +15,7 @@ from storebridge.compaction.pruning import Pruner
 from storebridge.compaction.report import CompactionReport
 from storebridge.compaction.retention import Retention, check_rules
 from storebridge.driver.capabilities import Compactor, Tidier
-from storebridge.errors import ReadOnlyError, StorebridgeError, TransactionError
+from storebridge.errors import StorebridgeError, TransactionError
 from storebridge.times import rfc3339
 
 if TYPE_CHECKING:
@@ -101,8 +101,8 @@ def reclaim(database: Database, pace: Pace, above: float) -> str | None:
 def _check_may(database: Database, *, dry_run: bool) -> None:
     if database.in_transaction:
         raise TransactionError("compact() cannot be undone, so it cannot be in a transaction")
-    if database.read_only and not dry_run:
-        raise ReadOnlyError(f"{database.location.text}: opened read-only")
+    if not dry_run:
+        database._check_writable()  # before any hook is asked
 
 
 def _size(database: Database) -> int | None:

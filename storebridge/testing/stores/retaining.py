@@ -278,7 +278,7 @@ class RetentionTests(AgingTests):
 
     def test_nothing_goes_by_mistake(self, aging: Aging) -> None:
         """A rule about a store or a state that there is none of is refused, and so is compaction
-        where it could be undone.
+        where it could be undone, or nothing can be written.
         """
         database = aging.database
         jobs = JobStore(database)
@@ -288,6 +288,11 @@ class RetentionTests(AgingTests):
             database.compact(Retention(states=("Done",), keep=DAY))
         with database.transaction(), pytest.raises(TransactionError):
             database.compact()
+        asked: list[object] = []
+        database.on_compact(before=asked.append)
+        with database.snapshot(), pytest.raises(ReadOnlyError):
+            database.compact()
+        assert asked == []
         jobs.create(Job(id="j"))
         assert database.compact(reclaim=False).pruned["job"].total == 0
 
