@@ -147,12 +147,12 @@ class LmdbDriver(OrderedDriver[Space]):
         return Usage(data + (lock.stat().st_size if lock.exists() else 0), max(0, data - used))
 
     def reclaim(self, breathe: Callable[[], None]) -> Reclaimed:
-        """Put a compacted copy in the file's place. That is one step."""
+        """Put a compacted copy in the file's place; others write while it is made."""
         self._require_writable()
         before = self.usage()
         if before.free < _LEAST_GAIN:
             return Reclaimed(before.size, before.size)
-        skipped = swap.reclaim(self._environment, self._bind_to)
+        skipped = swap.reclaim(self._environment, self._bind_to, breathe)
         return Reclaimed(before.size, self.usage().size, skipped)
 
     def create_tables(self, tables: Sequence[Table], layout: int) -> None:

@@ -2,8 +2,8 @@
 
 LMDB never gives pages back, and every process has the file mapped. So the swap happens only while
 no other process has the environment open (see `presence`) and no transaction of this one is open;
-else it is put off. While the copy is made, readers go on, and processes may come: then it was made
-in vain, which is better than to let them wait.
+else it is put off. While the copy is made, threads of this process read and write, and processes
+may come: then it was made in vain, which is better than to let them wait.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,14 +27,29 @@ from storebridge_lmdb.header import DATA, FRESH, read_meta
 
 _MARGIN = 2**20
 """Bytes of the disk to leave to others."""
-_CHANGED = "another process has changed it meanwhile"
+_BRIEFLY = 1.0
+"""Seconds for which the writers of this process may be kept waiting by a second copy."""
+_STEP = 0.01
+_CHANGED = "it was written to meanwhile"
 
 Bind = Callable[[lmdb.Environment], None]
 """Is given the environment on the new file, before anybody uses it."""
 
 
-def reclaim(environment: Environment, bind: Bind) -> str | None:
-    """Put a compacted copy in the data file's place; why not, if so."""
+def reclaim(environment: Environment, bind: Bind, breathe: Callable[[], None]) -> str | None:
+    """Put a compacted copy in the data file's place; why not, if so.
+
+    Others write while it is made, where `breathe` lets them; a copy in which that is not is of no
+    use. It is made once more while nobody does, if that takes no longer than they can wait.
+    """
+    began = time.monotonic()
+    skipped = _try(environment, bind, breathe)
+    if skipped == _CHANGED and time.monotonic() - began < _BRIEFLY:
+        skipped = _try(environment, bind, lambda: None)
+    return skipped
+
+
+def _try(environment: Environment, bind: Bind, breathe: Callable[[], None]) -> str | None:
     folder, presence = environment.path, environment.presence
     number, content = _snapshot(environment)
     require_room(folder, content + _MARGIN)
@@ -42,8 +59,7 @@ def reclaim(environment: Environment, bind: Bind) -> str | None:
         presence.share_again()
     try:
         with _fresh_file(folder) as fd:
-            environment.native.copyfd(fd, compact=True)
-            os.fsync(fd)
+            _copy(environment, fd, breathe)
             with _writers_kept_out(environment):
                 if _snapshot(environment)[0] != number:
                     return _CHANGED
@@ -54,6 +70,46 @@ def reclaim(environment: Environment, bind: Bind) -> str | None:
         return _CHANGED
     except PermissionError:
         return "no permission to put another file in its place: only its owner, or root, may"
+
+
+def _copy(environment: Environment, fd: int, breathe: Callable[[], None]) -> None:
+    """Write a compacted copy, and have it on disk."""
+    failures: list[BaseException] = []
+
+    def write() -> None:
+        try:
+            environment.native.copyfd(fd, compact=True)
+            os.fsync(fd)
+        except BaseException as error:
+            failures.append(error)
+
+    copier = threading.Thread(target=write, name="storebridge-lmdb-copy")
+    engine = ReadEngine(environment)  # within the gate: the map is not resized under the copy
+    try:
+        copier.start()
+        try:
+            while copier.is_alive():
+                copier.join(_STEP)
+                breathe()
+        finally:
+            _await(copier)
+    finally:
+        engine.rollback()
+    if failures:
+        raise failures[0]
+
+
+def _await(copier: threading.Thread) -> None:
+    """Wait for its end, whatever a signal handler raises: the file and the environment must stay
+    open as long."""
+    struck: BaseException | None = None
+    while copier.is_alive():
+        try:
+            copier.join()
+        except BaseException as error:
+            struck = error
+    if struck is not None:
+        raise struck
 
 
 def remove_leftover(folder: Path) -> None:

@@ -14,13 +14,14 @@ import shutil
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from storebridge_lmdb import backend, environment
+from storebridge_lmdb import backend, environment, swap
 from storebridge_lmdb.driver import LmdbDriver
 from storebridge_lmdb.header import DATA, FRESH
 from storebridge_lmdb.presence import Presence
@@ -111,11 +112,61 @@ def test_another_program_comes_and_goes(
         return lock_alone(lock)
 
     monkeypatch.setattr(environment, "_lock_alone", late)
-    assert reclaim(driver) == "another process has changed it meanwhile"
+    assert reclaim(driver) == "it was written to meanwhile"
     monkeypatch.setattr(environment, "_lock_alone", lock_alone)
     with driver._environment.native.begin() as transaction:
         notes = driver._environment.native.open_db(b"notes", transaction)
         assert transaction.get(b"by", b"", notes) == b"another program"
+    assert reclaim(driver) is None
+
+
+def test_writers_go_on(open_driver: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the copy is made this process writes. Then it is of no use, and is made once more
+    without; but not where it took longer than writers are to be kept waiting."""
+    driver = open_driver()
+    left = thinned(driver)
+    written: list[str] = []
+
+    def write() -> None:
+        written.append(f"u{len(written)}")
+        put(driver, written[-1], b"x")
+
+    monkeypatch.setattr(swap, "_BRIEFLY", 0)
+    assert driver.reclaim(write).skipped == "it was written to meanwhile"
+    monkeypatch.undo()
+    done = driver.reclaim(write)
+    assert (done.skipped, done.after < done.before // 2) == (None, True)
+    assert written
+    assert names(driver) == left + sorted(written)
+
+
+def test_the_map_is_not_resized_under_the_copy(open_driver: Open) -> None:
+    """It would be taken away from where the copy is read."""
+    driver = open_driver()
+    thinned(driver)
+    environment = driver._environment
+
+    def resize() -> None:
+        with pytest.raises(DriverError, match="the map cannot be resized"):
+            environment.resize(environment.size, 0.01)
+
+    assert driver.reclaim(resize).skipped is None
+    assert names(driver) == ["t38", "t39"]
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, ZeroDivisionError])
+def test_stopped_while_it_copies(open_driver: Open, raised: type[BaseException]) -> None:
+    """Nothing goes on behind the caller's back, and nothing is left."""
+    driver = open_driver()
+    thinned(driver)
+
+    def stop() -> None:
+        raise raised
+
+    with pytest.raises(raised):
+        driver.reclaim(stop)
+    assert "storebridge-lmdb-copy" not in {thread.name for thread in threading.enumerate()}
+    assert not (driver._environment.path / FRESH).exists()
     assert reclaim(driver) is None
 
 
@@ -332,21 +383,20 @@ def trace(path: Path, sabotage: str = "") -> list[str]:
 
 
 def in_order(path: Path, calls: list[str]) -> bool:
-    """Whether the copy is on the disk before it is put in place, and its name before the answer."""
+    """Whether the copy, the last one that was made, is on the disk before it is put in place, and
+    its name before the answer."""
     fresh, folder = re.escape(str(path / FRESH)), re.escape(str(path))
-    moments = [
-        max(place for place, call in enumerate(calls) if re.search(rf"write.*<{fresh}>", call)),
-        *(
-            next((place for place, call in enumerate(calls) if re.search(wanted, call)), -1)
-            for wanted in (
-                rf"fsync\(\d+<{fresh}>\) += 0",
-                rf'rename\("{fresh}",.*= 0',
-                rf"fsync\(\d+<{folder}>\) += 0",
-                r'write\(1<.*reclaimed\\"\\n',
-            )
-        ),
-    ]
-    return moments == sorted(moments)
+    last = max(place for place, call in enumerate(calls) if re.search(rf"write.*<{fresh}>", call))
+    rest = iter(calls[last:])
+    return all(
+        any(re.search(wanted, call) for call in rest)
+        for wanted in (
+            rf"fsync\(\d+<{fresh}>\) += 0",
+            rf'rename\("{fresh}",.*= 0',
+            rf"fsync\(\d+<{folder}>\) += 0",
+            r'write\(1<.*reclaimed\\"\\n',
+        )
+    )
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
