@@ -1,4 +1,4 @@
-#!/bin/sh
+#!/bin/bash
 # Within the root: install the checkout with every backend and what its tests need into /build/venv.
 # msgspec, lmdb and zstandard have no wheels for this platform, so they are compiled; pip keeps what
 # it compiled, so that this takes long only once.

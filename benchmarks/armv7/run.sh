@@ -20,7 +20,7 @@ there=$folder/build/$results
 emulated() { sh "$here/enter.sh" "$folder" "$@"; }
 
 sh "$here/root.sh" "$folder"
-emulated sh benchmarks/armv7/install.sh >"$there/versions.part"
+emulated bash benchmarks/armv7/install.sh >"$there/versions.part"
 mv "$there/versions.part" "$there/versions"
 
 backends="memory sqlite lmdb bolt tinydb postgresql"

@@ -79,6 +79,14 @@ class Bucket:
         """How full pages become when a commit splits them, 0.1 to 1.0; 1.0 suits keys that only
         grow. It holds for this transaction."""
 
+    @classmethod
+    def ended(cls) -> Bucket:
+        """What a transaction that is over has for its root: it refuses everything."""
+        bucket = cls.__new__(cls)
+        bucket._live = bucket._writable = False
+        bucket._children = {}
+        return bucket
+
     @property
     def tx(self) -> Tx:
         """The transaction that this bucket belongs to."""

@@ -214,3 +214,9 @@ class Tx:
     def _end(self) -> None:
         self._over = True
         self._root._end()
+        # A bucket knows its transaction. If that knew its bucket, too, the map of the file that it
+        # saw would stay until the garbage collector comes by, and address space may be short.
+        self._root = _ENDED
+
+
+_ENDED = Bucket.ended()

@@ -246,6 +246,33 @@ def test_small_address_spaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         DB(path)
 
 
+CRAMPED = """
+import gc, resource, sys
+from storebridge_bolt.pybolt import DB
+gc.disable()
+value = bytes(8 << 20)
+with DB(sys.argv[1], durability="off") as db:
+    with db.update() as tx:
+        tx.create_bucket(b"b")
+    used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + (640 << 20),) * 2)
+    for number in range(24):
+        with db.update() as tx:
+            tx.bucket(b"b").put(b"%d" % number, value)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the address space is limited on Linux only")
+def test_maps_of_earlier_states_make_room(tmp_path: Path) -> None:
+    """A file that grows step by step needs room for its map and the last one, not for all that
+    there were.
+    """
+    path = tmp_path / "t.db"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", CRAMPED, path], check=True, env=environment)
+    assert path.stat().st_size > 192 << 20
+
+
 def test_a_closed_database_refuses(tmp_path: Path) -> None:
     db = DB(tmp_path / "t.db")
     reader, writer = db.view(), db.update()
