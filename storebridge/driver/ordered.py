@@ -108,11 +108,12 @@ class OrderedTransaction(Generic[S]):
         record = self._tables[table]
         engine = self._engine
         encoded = record.encode(key)
-        if record.clash is not None:
-            # What an index forbids must be known before the body is there.
+        # What an index forbids must be known before the body is there.
+        clashing = None if record.clash is None else record.clash(engine.get, encoded, key, values)
+        if clashing is not None:
             if engine.get(record.space, encoded) is not None:
                 return False
-            _refuse(record.clash(engine.get, encoded, key, values))
+            raise UniqueClash(clashing)
         if not engine.put_new(record.space, encoded, body):
             return False
         record.add(engine.put, encoded, key, values)

@@ -84,12 +84,15 @@ class Digester:
         if not rows:
             return
         self._entries += len(rows)
-        parts: list[bytes] = []
-        for key, body in rows:
-            text = _encode_key(key)
-            size = len(body)
-            self._bytes += size
-            parts += (_prefix[len(text)], text, b",", _prefix[size], body, b",")
+        keys = [_encode_key(row[0]) for row in rows]
+        bodies = [row[1] for row in rows]
+        lengths = list(map(len, bodies))
+        self._bytes += sum(lengths)
+        parts = [b","] * (6 * len(rows))
+        parts[0::6] = [_prefix[length] for length in map(len, keys)]
+        parts[1::6] = keys
+        parts[3::6] = [_prefix[length] for length in lengths]
+        parts[4::6] = bodies
         self._hash.update(b"".join(parts))
 
     def result(self) -> TableDigest:
