@@ -120,9 +120,18 @@ def page(found: dict[str, Any]) -> str:
     lines += ["", "## Wheels for ARMv7", ""]
     lines += table(
         ("package", "what pip finds for ARMv7 and Python 3.11"),
-        ((name, wheel or "none: compiled") for name, wheel in found["wheels"].items()),
+        ((name, _wheel(wheel, found["versions"])) for name, wheel in found["wheels"].items()),
     )
     return "\n".join(lines) + "\n"
+
+
+def _wheel(wheel: str | None, installed: list[str]) -> str:
+    """A wheel of an older version than the one that was installed shows that this was compiled."""
+    if wheel is None:
+        return "none"
+    name, version = wheel.split("-")[:2]
+    used = dict(each.lower().split("==") for each in installed).get(name.replace("_", "-"), version)
+    return wheel if version == used else f"none for {used}; {wheel} would be older"
 
 
 def _ratios(emulated: dict[str, Any], native: dict[str, Any]) -> list[str]:
