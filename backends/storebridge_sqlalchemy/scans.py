@@ -6,21 +6,14 @@ each range is read through the index that gives its order, whatever the statisti
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import sqlalchemy as sa
 
-from storebridge.driver import Position, Range, Rows, Table, Value
-from storebridge.driver.ranges import Bound, Shape, shape_of
+from storebridge.driver import Rows, Table
+from storebridge.driver.ranges import Bound, Shape, SqlOrder, SqlScans
 from storebridge_sqlalchemy.bodies import decoded
 from storebridge_sqlalchemy.metadata import DIALECT, optional_fields
-
-
-class Select(NamedTuple):
-    """A statement with its parameters, without the limit."""
-
-    sql: str
-    parameters: list[Value]
 
 
 class _Order:
@@ -42,58 +35,30 @@ class _Order:
         self.places = tuple(shown.index(name) for name in self.fields)
 
 
-class Scans:
+class Scans(SqlScans):
     """The scans and counts of a table."""
 
     def __init__(self, made: sa.Table, table: Table) -> None:
         orders: tuple[str | None, ...] = (None, *(index.name for index in table.indexes))
         self._orders = {by: _Order(made, table, by) for by in orders}
-        self._width = len(table.key)
         self._made = made
-        self._selects: dict[Shape, str] = {}
-        self._counts: dict[Shape, str] = {}
-
-    def select(self, range: Range) -> Select | None:
-        """The statement for a range, to which the limit is the last parameter; None: the range is
-        empty.
-        """
-        asked = shape_of(range, len(self._orders[range.by].fields))
-        if asked is None:
-            return None
-        shape, parameters = asked
-        sql = self._selects.get(shape)
-        if sql is None:
-            sql = self._selects[shape] = self._make_select(shape)
-        return Select(sql, parameters)
-
-    def count(self, range: Range) -> Select:
-        """The statement that counts a range."""
-        whole = range._replace(after=None, reverse=False)
-        asked = shape_of(whole, len(self._orders[range.by].fields))
-        assert asked is not None  # only `after` can make a range empty here
-        shape, parameters = asked
-        sql = self._counts.get(shape)
-        if sql is None:
-            counted = sa.select(sa.func.count()).select_from(self._made)
-            sql = _sql(counted.where(*_conditions(self._orders[shape.by], shape)))
-            self._counts[shape] = sql
-        return Select(sql, parameters)
+        by = {by: SqlOrder(len(o.fields), o.places) for by, o in self._orders.items()}
+        super().__init__(len(table.key), by)
 
     def rows(self, found: list[tuple[Any, ...]]) -> Rows:
-        """Keys and bodies out of the rows of a select."""
         width = self._width
         return [(row[:width], decoded(row[width])) for row in found]
 
-    def position(self, by: str | None, row: tuple[Any, ...]) -> Position:
-        """Where a row of a select stands in its order."""
-        return tuple([row[place] for place in self._orders[by].places])
-
-    def _make_select(self, shape: Shape) -> str:
+    def make_select(self, shape: Shape) -> str:
         order = self._orders[shape.by]
         statement = sa.select(*order.shown).where(*_conditions(order, shape))
         rest = order.columns[shape.equal :]
         statement = statement.order_by(*(c.desc() if shape.reverse else c.asc() for c in rest))
         return _sql(statement.limit(sa.bindparam("limit", type_=sa.BigInteger)))
+
+    def make_count(self, shape: Shape) -> str:
+        counted = sa.select(sa.func.count()).select_from(self._made)
+        return _sql(counted.where(*_conditions(self._orders[shape.by], shape)))
 
 
 def _conditions(order: _Order, shape: Shape) -> list[sa.ColumnElement[bool]]:

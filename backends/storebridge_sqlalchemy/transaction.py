@@ -70,12 +70,7 @@ class Reading:
         select = scans.select(range)
         if select is None:
             return [], None
-        limit = range.limit
-        found = self._rows(select.sql, [*select.parameters, limit + 1])
-        if len(found) <= limit:
-            return scans.rows(found), None
-        del found[limit:]
-        return scans.rows(found), scans.position(range.by, found[-1])
+        return scans.page(range, self._rows(select.sql, [*select.parameters, range.limit + 1]))
 
     def count(self, table: str, range: Range) -> int:
         """How many rows a range has, from its index alone."""
@@ -238,12 +233,7 @@ class Writing:
         select = scans.select(range)
         if select is None:
             return [], None
-        limit = range.limit
-        found = self._ask_alone(select.sql, [*select.parameters, limit + 1])
-        if len(found) <= limit:
-            return scans.rows(found), None
-        del found[limit:]
-        return scans.rows(found), scans.position(range.by, found[-1])
+        return scans.page(range, self._ask_alone(select.sql, [*select.parameters, range.limit + 1]))
 
     def count(self, table: str, range: Range) -> int:
         """How many rows a range has, from its index alone."""

@@ -6,18 +6,9 @@ sorting instead.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-from storebridge.driver import Position, Range, Rows, Table, Value
-from storebridge.driver.ranges import Shape, shape_of
+from storebridge.driver import Table
+from storebridge.driver.ranges import Shape, SqlOrder, SqlScans
 from storebridge_sqlite.schema import index_name, optional_fields, quoted, rowid_field
-
-
-class Select(NamedTuple):
-    """A statement with its parameters, without the limit."""
-
-    sql: str
-    parameters: list[Value]
 
 
 class _Order:
@@ -44,52 +35,16 @@ class _Order:
         self.places = tuple(place[name] for name in self.fields)
 
 
-class Scans:
+class Scans(SqlScans):
     """The scans and counts of a table."""
 
     def __init__(self, table: Table) -> None:
         orders: tuple[str | None, ...] = (None, *(index.name for index in table.indexes))
         self._orders = {by: _Order(table, by) for by in orders}
-        self._width = len(table.key)
-        self._selects: dict[Shape, str] = {}
-        self._counts: dict[Shape, str] = {}
+        by = {by: SqlOrder(len(o.fields), o.places) for by, o in self._orders.items()}
+        super().__init__(len(table.key), by)
 
-    def select(self, range: Range) -> Select | None:
-        """The statement for a range, to which the limit is the last parameter; None: the range is
-        empty.
-        """
-        asked = shape_of(range, len(self._orders[range.by].fields))
-        if asked is None:
-            return None
-        shape, parameters = asked
-        sql = self._selects.get(shape)
-        if sql is None:
-            sql = self._selects[shape] = self._make_select(shape)
-        return Select(sql, parameters)
-
-    def count(self, range: Range) -> Select:
-        """The statement that counts a range."""
-        whole = range._replace(after=None, reverse=False)
-        asked = shape_of(whole, len(self._orders[range.by].fields))
-        assert asked is not None  # only `after` can make a range empty here
-        shape, parameters = asked
-        sql = self._counts.get(shape)
-        if sql is None:
-            order = self._orders[shape.by]
-            sql = f"SELECT count(*) FROM {order.source}{_where(order, shape)}"
-            self._counts[shape] = sql
-        return Select(sql, parameters)
-
-    def rows(self, found: list[tuple[Value | bytes, ...]]) -> Rows:
-        """Keys and bodies out of the rows of a select."""
-        width = self._width
-        return [(row[:width], row[width]) for row in found]  # type: ignore[misc]
-
-    def position(self, by: str | None, row: tuple[Value | bytes, ...]) -> Position:
-        """Where a row of a select stands in its order."""
-        return tuple([row[place] for place in self._orders[by].places])  # type: ignore[misc]
-
-    def _make_select(self, shape: Shape) -> str:
+    def make_select(self, shape: Shape) -> str:
         order = self._orders[shape.by]
         direction = " DESC" if shape.reverse else ""
         fields = ", ".join(quoted(name) + direction for name in order.fields[shape.equal :])
@@ -99,6 +54,10 @@ class Scans:
             + (f" ORDER BY {fields}" if fields else "")
             + " LIMIT ?"
         )
+
+    def make_count(self, shape: Shape) -> str:
+        order = self._orders[shape.by]
+        return f"SELECT count(*) FROM {order.source}{_where(order, shape)}"
 
 
 def _where(order: _Order, shape: Shape) -> str:

@@ -87,12 +87,7 @@ class SqliteTransaction:
         select = scans.select(range)
         if select is None:
             return [], None
-        limit = range.limit
-        found = self._all(select.sql, [*select.parameters, limit + 1])
-        if len(found) <= limit:
-            return scans.rows(found), None
-        del found[limit:]
-        return scans.rows(found), scans.position(range.by, found[-1])
+        return scans.page(range, self._all(select.sql, [*select.parameters, range.limit + 1]))
 
     def count(self, table: str, range: Range) -> int:
         """How many rows a range has, from its index alone."""
