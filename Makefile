@@ -39,7 +39,7 @@ bench: $(READY)  ## measure beside hand-written code and peers, alternating, as 
 bench-full: $(READY)  ## the same with a million records where it says so: takes long
 	STOREBRIDGE_BENCH_FULL=1 $(MAKE) bench
 
-armv7: $(READY)  ## run the suite and measure on 32-bit ARM under qemu; needs Debian and root, takes hours
+armv7: $(READY)  ## run the suite and measure on 32-bit ARM under qemu; needs Debian and root, takes an hour
 	sh benchmarks/armv7/run.sh $(CURDIR)/.armv7
 
 oracle:  ## build Go's own bbolt and the writer that tests compare with; needs Go

@@ -8,6 +8,7 @@ FOLDER is `benchmarks/results` unless it is given.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import Any
 from xml.etree import ElementTree
 
 _BACKENDS = ("memory", "sqlite", "lmdb", "bolt", "tinydb", "postgresql")
+_FOLDER = re.compile(r"/[^\s:]*/pytest-[^\s:]*/")
+"""Where the tests had their files."""
 _INTRODUCTION = """\
 Made by `make armv7`: Debian's armhf under qemu's user emulation. What that can show and what it
 cannot is said in [armv7/README.md](../armv7/README.md).
@@ -52,7 +55,9 @@ def edges(results: Path) -> list[dict[str, Any]]:
         {
             "test": each.attrib["name"].removeprefix("test_"),
             "outcome": _outcome(each),
-            "saw": {p.attrib["name"]: p.attrib["value"] for p in each.iter("property")},
+            "saw": {
+                p.attrib["name"]: _FOLDER.sub("", p.attrib["value"]) for p in each.iter("property")
+            },
         }
         for each in ElementTree.parse(report).iter("testcase")
     ]
