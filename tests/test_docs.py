@@ -189,7 +189,12 @@ def _read_variables() -> Iterator[str]:
         yield from environment.asked
 
 
-HOME = "/" + r"(?:home|Users)/(?!\.)[a-z]|/" + r"root\b|/" + r"work(?:space)?s?/(?:main|shared|src)"
+HOME = (
+    "/"
+    + r"(?:home|Users)/(?!\.)[a-z]|(?<![\w.])/"
+    + r"root\b|/"
+    + r"work(?:space)?s?/(?:main|shared|src)"
+)
 REGISTRY = (
     r"(?:pypi|hosted|npmjs|crates|debian|wheels)"
     + r"\.(?:org|com|io|net)|(?:proxy|sum)\."

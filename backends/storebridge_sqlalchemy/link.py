@@ -33,8 +33,8 @@ class Link:
     """
 
     __slots__ = (
-        *("_ask", "_busy", "_connection", "_context", "_failed", "_failures", "_pipeline", "_send"),
-        "session",
+        *("_ask", "_busy", "_connection", "_context", "_early", "_failed", "_failures"),
+        *("_pipeline", "_send", "session"),
     )
 
     def __init__(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
@@ -53,6 +53,8 @@ class Link:
         self._failed = False
         """Whether something went wrong since all was in step: see `_forget_prepared`."""
         self._failures = 0
+        self._early: DriverError | None = None
+        """What went wrong with something sent, and is not told yet."""
 
     @property
     def lost(self) -> bool:
@@ -84,13 +86,31 @@ class Link:
         return rows
 
     def send(self, sql: str, parameters: Sequence[Any] = ()) -> None:
-        """Have a statement executed. That it failed is told by the next `ask`, or by `commit`."""
+        """Have a statement executed. That it failed is told by the next `ask`, or by `commit`, also
+        where the server's answer has come before: else whose statement is blamed would be a matter
+        of chance.
+        """
+        if self._early is not None:
+            return  # the server would not look at it
+        try:
+            self._send_now(sql, parameters)
+        except DriverError as error:
+            if self.lost:
+                raise
+            self._early = error
+
+    def _send_now(self, sql: str, parameters: Sequence[Any] = ()) -> None:
         self._busy = True
         try:
             self._send.execute(sql, parameters)
         except psycopg.Error as error:
             raise self._classified(error) from error
         self._busy = False
+
+    def _tell_early(self) -> None:
+        early, self._early = self._early, None
+        if early is not None:
+            raise early
 
     def send_all(self, statements: Iterable[str]) -> None:
         """Have several executed."""
@@ -99,6 +119,7 @@ class Link:
 
     def ask(self, sql: str, parameters: Sequence[Any] = ()) -> Rows:
         """The rows of a statement: one round trip, with all that was sent before."""
+        self._tell_early()
         self._busy = True
         try:
             self._ask.execute(sql, parameters)
@@ -113,6 +134,7 @@ class Link:
         which nobody minds if it fails.
         """
         self.send("COMMIT")
+        self._tell_early()
         self._busy = True
         try:
             if then is not None:
@@ -133,9 +155,10 @@ class Link:
         """
         if self._busy or self.lost:
             return False
+        self._early = None
         # After an error nothing is executed until all is in step again: then, once more.
         with suppress(DriverError):
-            self.send("ROLLBACK")
+            self._send_now("ROLLBACK")
         with suppress(DriverError):
             self._sync()
         if not self.lost and self._failed:

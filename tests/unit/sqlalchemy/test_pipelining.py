@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from time import sleep
 
 import pytest
 
@@ -54,7 +55,9 @@ def test_a_clash_is_told_at_the_end(one: Driver) -> None:
         transaction.insert(ENTRY.name, ("a",), entry(name="taken"), b"{}")
     pipelined = begin(one)
     pipelined.add(ENTRY.name, ("b",), entry(name="taken"), b"{}")
+    sleep(0.1)  # the answer has come long ago
     pipelined.add(ENTRY.name, ("c",), entry(), b"{}")
+    pipelined.add(ENTRY.name, ("d",), entry(), b"{}")
     with pytest.raises(DriverError) as caught:
         pipelined.commit()
     assert caught.value.kind is ErrorKind.CONFLICT
