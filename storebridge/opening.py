@@ -18,6 +18,7 @@ from storebridge.backends import unavailable
 from storebridge.configuration import location_from_environment, retention_from_environment
 from storebridge.database import Database
 from storebridge.driver import Driver, DriverError
+from storebridge.driver.capabilities import Replaceable
 from storebridge.errors import (
     ConfigurationError,
     LayoutVersionError,
@@ -242,7 +243,7 @@ def _open(location: Location, recount: Recount, clock: Callable[[], datetime]) -
         database._guarded(driver.create_tables, (meta.META,), meta.LAYOUT)
         database.refresh()
         transfer = database.read(meta.read_transfer)
-        if transfer is not None and transfer.verified and not location.target.endswith(INCOMING):
+        if transfer is not None and transfer.verified and not _is_beside(location):
             # Killed when it was in its place already, and only the mark had to go.
             if not database.read_only:
                 database._write_alone(meta.remove_transfer, ())
@@ -287,6 +288,14 @@ def _is_half_replaced(location: Location) -> bool:
     return os.path.lexists(os.path.realpath(path) + INCOMING)
 
 
+def _is_beside(location: Location) -> bool:
+    """Whether it is made there, and is to take the place of another."""
+    if location.path is not None:
+        return location.target.endswith(INCOMING)
+    backend = location.backend
+    return isinstance(backend, Replaceable) and backend.is_beside(location.target, location.options)
+
+
 def _is_older(database: Database) -> bool:
     layout = database._guarded(database.driver.layout)
     return layout is not None and layout < meta.LAYOUT
@@ -302,7 +311,7 @@ def _refuse_older(database: Database) -> None:
     if database.read_only and _is_older(database):
         raise LayoutVersionError(
             f"{database.location.text}: laid out by an older storebridge: open it for writing once,"
-            " which upgrades it and keeps the old file"
+            " which upgrades it and keeps the old one"
         )
 
 

@@ -24,7 +24,7 @@ _DEFAULTS = {
     "keepalives_count": "3",
     "tcp_user_timeout": "60000",
 }
-_PATTERNS = {
+PATTERNS = {
     "schema": (re.compile(r"[a-z_][a-z0-9_]{0,62}"), "up to 63 of a-z, 0-9 and _"),
     "prefix": (re.compile(r"[a-z_][a-z0-9_]{0,19}"), "up to 20 of a-z, 0-9 and _"),
     "pool_size": (re.compile(r"[2-9]|[1-9][0-9]{1,2}"), "a whole number from 2 to 999"),
@@ -99,7 +99,7 @@ def owner_of(application: str) -> tuple[int, str] | None:
 
 
 def _checked(name: str, text: str) -> str:
-    pattern, accepted = _PATTERNS[name]
+    pattern, accepted = PATTERNS[name]
     if not pattern.fullmatch(text):
         raise _wrong(f"option {name}={text!r}: accepted are {accepted}")
     return text

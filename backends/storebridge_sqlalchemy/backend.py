@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
 import storebridge_sqlite
 
 from storebridge.driver import Driver, DriverError, ErrorKind, Options
-from storebridge_sqlalchemy.options import LIBPQ_OPTIONS, OWN_OPTIONS
+from storebridge.driver.capabilities import Replacement
+from storebridge_sqlalchemy.options import INCOMING, LIBPQ_OPTIONS, OWN_OPTIONS
 
 
 class PysqliteBackend:
@@ -75,6 +78,19 @@ class SqlalchemyBackend:
     def files(self, target: str) -> list[Path]:
         """Those of a SQLite file; a server has none that anybody could rename."""
         return pysqlite.files(target) if _is_path(target) else []
+
+    def alone(
+        self, target: str, options: Options, is_due: Callable[[int], bool]
+    ) -> AbstractContextManager[Replacement | None]:
+        """Keep everybody else from opening what is at a URL of a server."""
+        from storebridge_sqlalchemy.address import address_of
+        from storebridge_sqlalchemy.replacing import alone
+
+        return alone(address_of(target, options.extra), options.lock_timeout, is_due)
+
+    def is_beside(self, target: str, options: Options) -> bool:
+        """By the name of the schema."""
+        return options.extra.get("schema", "").endswith(INCOMING)
 
     def shell(self, target: str) -> list[str] | None:
         """`psql`, which asks for a password or finds it in ~/.pgpass; `sqlite3` on a file."""

@@ -54,11 +54,11 @@ class Place:
         self.prefix = prefix
         self.ours = Ours(sa.MetaData(schema=schema), prefix)
 
-    def read_layout(self, link: Link) -> int | None:
+    def read_layout(self, ask: Ask) -> int | None:
         """The layout that the mark says; None: there is no mark, so nothing of ours."""
-        return max(self._read_mark(link.single).values(), default=None)
+        return max(self.read_marked(ask).values(), default=None)
 
-    def _read_mark(self, ask: Ask) -> dict[str, int]:
+    def read_marked(self, ask: Ask) -> dict[str, int]:
         """The names of our tables and views, each with the layout that it is of."""
         name = qualified(self.ours.mark)
         if ask("SELECT to_regclass(%s)", [name])[0][0] is None:
@@ -83,7 +83,7 @@ class Place:
         """The statements that bring the database to these tables and this layout. DriverError of
         kind FOREIGN where somebody else's tables have our names.
         """
-        found, marked = self.find(ask, tables), self._read_mark(ask)
+        found, marked = self.find(ask, tables), self.read_marked(ask)
         self._refuse_foreign(found, tables, marked)
         mark = qualified(self.ours.mark)
         if not marked:

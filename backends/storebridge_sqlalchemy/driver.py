@@ -98,7 +98,9 @@ class PostgresDriver:
 
     def layout(self) -> int | None:
         """The layout that the mark says; None: nothing of ours is there."""
-        return self._read_layout(self.place)
+        layout = self._read_layout(self.place)
+        self._pool.layout = layout
+        return layout
 
     def create_tables(self, tables: Sequence[Table], layout: int) -> None:
         """Declare tables; make what is missing of them in one transaction."""
@@ -114,6 +116,8 @@ class PostgresDriver:
             if not lease.link.roll_back():
                 lease.discard()
             lease.give_back()
+        if not self._options.read_only:
+            self._pool.layout = layout
         # Each in metadata of its own: a table can be declared again, with more columns.
         declared = {
             table.name: Statements(sa.MetaData(schema=self.place.schema), table, self.prefix)
@@ -250,7 +254,7 @@ class PostgresDriver:
     def _read_layout(self, place: Place) -> int | None:
         lease = self._take()
         try:
-            return place.read_layout(lease.link)
+            return place.read_layout(lease.link.single)
         finally:
             lease.give_back()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 OWN_OPTIONS = ("schema", "prefix", "pool_size")
+INCOMING = "_storebridge_incoming"
+"""How the schema's name ends in which a database is made that is to take the place of another."""
 LIBPQ_OPTIONS = (
     *("host", "hostaddr", "port", "user", "password", "passfile", "service", "connect_timeout"),
     *("application_name", "options", "target_session_attrs", "load_balance_hosts"),

@@ -13,6 +13,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
 from storebridge.driver import DriverError, ErrorKind
+from storebridge_sqlalchemy import uses
 from storebridge_sqlalchemy.address import Address
 from storebridge_sqlalchemy.errors import in_one_line, kind
 from storebridge_sqlalchemy.link import Link
@@ -22,9 +23,14 @@ _SURE = (
     " THEN set_config('synchronous_commit', 'on', false) END"
 )
 _WHO = (
-    "SELECT pid, extract(epoch FROM backend_start)::text FROM pg_stat_activity"
-    " WHERE pid = pg_backend_pid()"
+    "SELECT pid, extract(epoch FROM backend_start)::text, mark.oid::int8, mark.name"
+    " FROM pg_stat_activity LEFT JOIN (SELECT c.oid,"
+    " quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS name"
+    " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+    " WHERE n.nspname = coalesce(%s::text, current_schema()::text) AND c.relname = %s::text"
+    ") AS mark ON true WHERE pid = pg_backend_pid()"
 )
+_LAYOUT = "SELECT max(layout) FROM {}"
 _TERMINATE = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
     " WHERE pid = %s AND extract(epoch FROM backend_start)::text = %s"
@@ -63,6 +69,10 @@ class Pool:
         self._address = address
         self._timeout = timeout
         self._settings = settings
+        self.layout: int | None = None
+        """The one that the driver works with, once it knows."""
+        self._mark: int | None = None
+        """The table of ours that says the layout, as the server numbers it."""
         self.ghosts: list[tuple[int, str]] = []
         """Sessions that were left: the server may not know, and keep their locks."""
         self._pool = QueuePool(
@@ -124,12 +134,7 @@ class Pool:
 
     def connect_apart(self) -> psycopg.Connection[Any]:
         """A connection that is not of the pool, each statement a transaction of its own."""
-        try:
-            return psycopg.connect(**self._address.connect, autocommit=True)
-        except psycopg.Error as error:
-            found = kind(error) or ErrorKind.OTHER
-            said = f"cannot connect: {in_one_line(error)}"
-            raise DriverError(found, said) from error
+        return connect(self._address)
 
     def close(self) -> None:
         """Close the connections that nobody uses."""
@@ -141,14 +146,58 @@ class Pool:
             calls = ["set_config(%s, %s, false)"] * len(self._settings)
             if "synchronous_commit" not in self._settings:
                 calls.append(_SURE)
-            values = [text for pair in self._settings.items() for text in pair]
+            values: list[Any] = [text for pair in self._settings.items() for text in pair]
+            schema, prefix = self._address.schema, self._address.prefix
+            if not uses.is_alone(self._address):
+                calls.append(uses.SHARE)
+                values += [schema, prefix]
             link.single(f"SELECT {', '.join(calls)}", values)
-            ((process, started),) = link.single(_WHO)
+            asked = [schema, f"{prefix}storebridge_layout"]
+            ((process, started, mark, name),) = link.single(_WHO, asked)
             link.session = (process, started)
-        except BaseException:
+            if mark is not None and mark != self._mark:
+                self._require_layout(link, name)
+                self._mark = mark
+        except BaseException as error:
             link.close()
+            if isinstance(error, DriverError) and error.kind is ErrorKind.LOCKED:
+                raise self._locked() from error
             raise
         return link
+
+    def _require_layout(self, link: Link, mark: str) -> None:
+        """What was put in the place of the database, while no connection kept it from that, must
+        not be taken for the one that was opened."""
+        if self.layout is None:
+            return
+        ((layout,),) = link.single(_LAYOUT.format(mark))
+        if layout not in (None, self.layout):
+            raise DriverError(
+                ErrorKind.OTHER,
+                f"another process has brought it from layout {self.layout} to {layout}: close it,"
+                " and open it with the storebridge of that layout",
+            )
+
+    def _locked(self) -> DriverError:
+        connection = self.connect_apart()
+        try:
+            who, pid = uses.holder(
+                lambda *asked: connection.execute(*asked).fetchall(), self._address
+            )
+        finally:
+            connection.close()
+        text = f"waited {self._timeout:g} s for {who}, which upgrades it"
+        return DriverError(ErrorKind.LOCKED, text, holder=pid)
+
+
+def connect(address: Address) -> psycopg.Connection[Any]:
+    """A connection, each statement a transaction of its own."""
+    try:
+        return psycopg.connect(**address.connect, autocommit=True)
+    except psycopg.Error as error:
+        found = kind(error) or ErrorKind.OTHER
+        said = f"cannot connect: {in_one_line(error)}"
+        raise DriverError(found, said) from error
 
 
 def _check_fit(link: Link, record: object, proxied: object) -> None:

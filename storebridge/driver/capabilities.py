@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
+from storebridge.driver.backend import Options
 from storebridge.driver.contract import Key, Transaction, Values
 
 
@@ -137,3 +139,39 @@ class Movable(Protocol):
         """The file or folder at a target, then those that may be beside it, there or not: what has
         to be renamed together.
         """
+
+
+class Replacement(Protocol):
+    """A database on a server that nobody else has open, and what is to take its place."""
+
+    @property
+    def options(self) -> Mapping[str, str]:
+        """The backend's own, by which the place is opened where the new one is made."""
+
+    def put_in_place(self) -> str:
+        """Put the new one, which nobody has open, where the old one is: all of it or nothing, and
+        permanently. Who may use the old one may use the new one. Returns where the old one is kept.
+        """
+
+    def remove(self) -> None:
+        """Remove what was made, whole or not."""
+
+
+@runtime_checkable
+class Replaceable(Protocol):
+    """A backend (not a driver) with databases on a server that can take each other's place."""
+
+    def alone(
+        self, target: str, options: Options, is_due: Callable[[int], bool]
+    ) -> AbstractContextManager[Replacement | None]:
+        """Keep every process but this one, on any machine, from having open what is at a target: in
+        the block they wait for `lock_timeout` and are then refused with kind LOCKED. One that had
+        it open and has lost its connection meanwhile is told so when it connects again.
+
+        None, at once or after a while: its layout is not, or no longer, one that `is_due`. An error
+        of kind LOCKED if a process has it open for longer than `lock_timeout`; of kind
+        CONFIGURATION, in one line that says what to grant, where this user may not replace it.
+        """
+
+    def is_beside(self, target: str, options: Options) -> bool:
+        """Whether this is a place where a database is made that is to take another one's."""

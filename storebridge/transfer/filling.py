@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from time import perf_counter
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -41,6 +41,7 @@ from storebridge.transfer.digests import Digest, Digester, TableDigest, Tell, di
 from storebridge.transfer.places import forget_cached, put_in_place
 from storebridge.values import values_from_body
 
+T = TypeVar("T")
 _FEWEST, _MOST = 500, 10_000
 _SECONDS = 0.4
 _BYTES = 2**23
@@ -231,12 +232,16 @@ class Filling:
     def settle(self, location: Location) -> Path | None:
         """Take the mark away: from here on it is a store, and at this location. Returns where that
         is which was there before."""
+        return self.settle_by(put_in_place, location)
+
+    def settle_by(self, put: Callable[[Location, Location], T], location: Location) -> T | None:
+        """As `settle`; by this function the database is put in its place."""
         kept = None
         if self._location != location:
             # Killed between the renames, the next opening knows by this that it may go on.
             self._database.write(self._note_verified)
             self._close()
-            kept = put_in_place(self._location, location)
+            kept = put(self._location, location)
             self._location = location
             # Opening what is verified and in its place takes the mark away.
             self._database = self._open(location)

@@ -9,11 +9,16 @@ process is killed at, the next opening finds the one or the other, or goes on.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from storebridge import meta
+from storebridge.driver import DriverError
+from storebridge.driver.capabilities import Replaceable, Replacement
 from storebridge.errors import ConflictError, CorruptStoreError, LayoutVersionError
 from storebridge.location import Location
 from storebridge.opening import open_even_incomplete
@@ -21,6 +26,8 @@ from storebridge.transfer import places
 from storebridge.transfer.content import Content, content_of
 from storebridge.transfer.digests import digest_of
 from storebridge.transfer.filling import Filling
+from storebridge.transfer.places import put_in_place
+from storebridge.translation import translated
 
 logger = logging.getLogger("storebridge")
 _WHAT = "upgrade"
@@ -32,21 +39,34 @@ UPGRADES: Mapping[int, Upgrade] = {}
 """By the layout that they start from. Layout 1 is the first."""
 
 
-def upgrade(location: Location) -> Path | None:
+class _Site(NamedTuple):
+    """Where the new database is made, and how it gets from there to where the old one is."""
+
+    made: Location
+    put: Callable[[Location, Location], Path | str | None]
+    remove: Callable[[], None]
+
+
+def upgrade(location: Location) -> Path | str | None:
     """Bring the database at a location, which nobody has open, to this layout. Returns where the
-    old one is kept; None if there was nothing to do.
+    old one is kept; None if there was nothing to do, or another process was faster.
 
     LayoutVersionError where no way leads from its layout to this one; StoreLockedError while a
     process has it open or upgrades it; ConflictError if it was changed meanwhile. It is then as
     before, and the next call goes on.
     """
-    made = _place(location)
-    with Filling(made, _WHAT, places.spelled(location)) as filling:
+    with _site(location) as site:
+        return None if site is None else _upgrade(location, site)
+
+
+def _upgrade(location: Location, site: _Site) -> Path | str | None:
+    _require_ours(site.made)
+    with Filling(site.made, _WHAT, places.spelled(location)) as filling:
         # Looked at only now: another process may have upgraded it while this one waited.
         layout = _copy(location, filling)
-        kept = None if layout is None else filling.settle(location)
+        kept = None if layout is None else filling.settle_by(site.put, location)
     if layout is None:
-        places.remove(made)
+        site.remove()
         return None
     logger.warning(
         "%s: upgraded from layout %d to %d; the old one is kept at %s",
@@ -58,17 +78,47 @@ def upgrade(location: Location) -> Path | None:
     return kept
 
 
-def _place(location: Location) -> Location:
+@contextmanager
+def _site(location: Location) -> Iterator[_Site | None]:
+    """None: there is nothing to do."""
+    backend, options = location.backend, location.options
     made = places.beside(location)
-    if made is None:
+    if made is not None:
+        yield _Site(made, put_in_place, partial(places.remove, made))
+    elif location.path is None and isinstance(backend, Replaceable):
+        with _translating(location), backend.alone(location.target, options, _is_due) as found:
+            yield None if found is None else _site_on_server(location, found)
+    else:
         raise LayoutVersionError(
             f"{location.text}: laid out by an older storebridge, and no file that could be made"
             " anew: export it with that one, and import it with this one into a new place"
         )
+
+
+def _site_on_server(location: Location, replacement: Replacement) -> _Site:
+    extra = {**location.options.extra, **replacement.options}
+    options = replace(location.options, extra=extra, create=True)
+    chosen = "&".join(f"{name}={value}" for name, value in replacement.options.items())
+    made = replace(location, options=options, text=f"{location.text.partition('?')[0]}?{chosen}")
+    return _Site(made, lambda *_: replacement.put_in_place(), replacement.remove)
+
+
+@contextmanager
+def _translating(location: Location) -> Iterator[None]:
+    try:
+        yield
+    except DriverError as error:
+        raise translated(error, error.kind, location.text) from error
+
+
+def _is_due(layout: int) -> bool:
+    return layout < meta.LAYOUT
+
+
+def _require_ours(made: Location) -> None:
     found = places.look(made, is_ours=True)
     if found.holds and (found.transfer is None or found.transfer.what != _WHAT):
         raise LayoutVersionError(f"{made.text}: is in the way of an upgrade: move it elsewhere")
-    return made
 
 
 def _copy(location: Location, filling: Filling) -> int | None:

@@ -30,16 +30,29 @@ from storebridge.transfer.content import content_of
 from storebridge.transfer.digests import Digest, digest_of
 from tests.unit.upgrades.engines import engine_content
 from tests.unit.upgrades.layout2 import Layout2Content, install
+from tests.unit.upgrades.sites import (
+    BACKENDS,
+    New,
+    everything_at,
+    kept,
+    places_of,
+    with_option,
+)
 
 ROOT = Path(__file__).parents[3]
-BACKENDS = ("sqlite", "lmdb", "bolt", "tinydb")
+FILES = BACKENDS[:-1]
 RECORDS = 40
 
 
 @pytest.fixture(params=BACKENDS)
-def old(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def new(request: pytest.FixtureRequest, tmp_path: Path) -> New:
+    return places_of(request.param, request, tmp_path)
+
+
+@pytest.fixture
+def old(new: New) -> str:
     """The location of a closed database of layout 1."""
-    return make(f"{request.param}://{tmp_path}/node", RECORDS)
+    return make(new(), RECORDS)
 
 
 def make(location: str, records: int) -> str:
@@ -77,12 +90,6 @@ def digest(database: Database) -> Digest:
         return digest_of(content)
 
 
-def kept(location: str) -> list[Path]:
-    path = Path(location_of(location).target)
-    found = path.parent.glob(f"{path.name}.replaced*")
-    return sorted(each for each in found if "-" not in each.suffix)
-
-
 @pytest.mark.usefixtures("newer")
 def test_the_first_opening_upgrades(old: str, expected: Digest) -> None:
     """All that was there is there, in the new layout, and the store goes on from it."""
@@ -101,9 +108,9 @@ def test_the_first_opening_upgrades(old: str, expected: Digest) -> None:
 @pytest.mark.usefixtures("newer")
 def test_the_old_one_is_kept(old: str, monkeypatch: pytest.MonkeyPatch) -> None:
     open_database(old).close()
-    (path,) = kept(old)
+    (location,) = kept(old)
     monkeypatch.undo()
-    with open_database(f"{location_of(old).backend.name}://{path}") as database:
+    with open_database(location) as database:
         assert database.driver.layout() == 1
         assert JobStore(database).count() == RECORDS - 1
 
@@ -121,29 +128,27 @@ def test_a_second_opening_does_nothing(old: str, expected: Digest) -> None:
 
 
 @pytest.mark.usefixtures("newer")
-def test_upgraded_is_as_fresh(old: str, tmp_path: Path) -> None:
+def test_upgraded_is_as_fresh(old: str, new: New) -> None:
     """The same changes made in the new layout from the first give the same database: tables,
     columns, indexes, and every entry of them, in the engine's file as well.
     """
-    name = location_of(old).backend.name
-    fresh = make(f"{name}://{tmp_path}/fresh", RECORDS)
+    fresh = make(new(), RECORDS)
     with open_database(old) as one, open_database(fresh) as other:
         assert one.driver.layout() == other.driver.layout() == 2
         assert msgspec.to_builtins(one.layouts) == msgspec.to_builtins(other.layouts)
         assert one.layouts["job"].record.indexes[-1].name == "version"
         assert digest(one) == digest(other)
         assert list(check(one)) == list(check(other)) == []
-    assert engine_content(name, tmp_path / "node") == engine_content(name, tmp_path / "fresh")
+    assert engine_content(old) == engine_content(fresh)
 
 
 @pytest.mark.usefixtures("newer")
 def test_reading_changes_nothing(old: str) -> None:
     """Who opens it for reading is told what to do, and no file changes."""
-    folder = Path(location_of(old).target).parent
-    before = sorted(folder.rglob("*"))
+    before = everything_at(old)
     with pytest.raises(LayoutVersionError, match="open it for writing once"):
         open_database(old, read_only=True)
-    assert sorted(folder.rglob("*")) == before
+    assert everything_at(old) == before
 
 
 @pytest.mark.usefixtures("newer")
@@ -181,6 +186,7 @@ def test_what_is_read_back_is_compared(
 
 
 @pytest.mark.usefixtures("newer")
+@pytest.mark.parametrize("new", FILES, indirect=True)
 def test_stopped_between_the_renames(
     old: str, expected: Digest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,7 +225,7 @@ def test_somebody_else_has_it_open(old: str, expected: Digest) -> None:
         assert service.stdout is not None
         service.stdout.readline()
         with pytest.raises(StorageError, match=str(service.pid)):
-            open_database(f"{old}?lock_timeout=0.2")
+            open_database(with_option(old, "lock_timeout=0.2"))
         service.communicate()
         assert service.returncode == 0
     with open_database(old) as database:
@@ -228,14 +234,17 @@ def test_somebody_else_has_it_open(old: str, expected: Digest) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_killed_at_any_moment(backend: str, tmp_path: Path) -> None:
+def test_killed_at_any_moment(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     """The next opening finishes what a killed one began: nothing is lost, nothing there twice."""
     seed = int(os.environ.get("STOREBRIDGE_SEED", str(time.time_ns() % 2**32)))
     print(f"STOREBRIDGE_SEED={seed}")
     random = Random(seed)
     command = [sys.executable, "-m", "tests.unit.upgrades.layout2"]
-    for number in range(2):
-        location = make(f"{backend}://{tmp_path}/node-{number}", 600)
+    new = places_of(backend, request, tmp_path)
+    # A client of a server takes a while until it has loaded what it needs, and longer to copy.
+    earliest, latest = (0.2, 1.2) if backend == "postgresql" else (0, 0.25)
+    for _ in range(2):
+        location = make(new(), 600)
         wanted = digest_at_layout_2(location)
         for _ in range(3):
             with subprocess.Popen(
@@ -243,7 +252,7 @@ def test_killed_at_any_moment(backend: str, tmp_path: Path) -> None:
             ) as process:
                 assert process.stdout is not None
                 process.stdout.readline()
-                time.sleep(random.uniform(0, 0.25))
+                time.sleep(random.uniform(earliest, latest))
                 process.kill()
         done = subprocess.run([*command, location], cwd=ROOT, capture_output=True, check=False)
         assert done.returncode == 0, done.stderr
