@@ -15,7 +15,7 @@ formats=/proc/sys/fs/binfmt_misc
 [ -e "$formats/qemu-arm" ] || cat /usr/lib/binfmt.d/qemu-arm.conf >"$formats/register"
 
 # shellcheck disable=SC2016 # for the inner shell
-exec unshare --mount --propagation private sh -euc '
+exec unshare --mount --ipc --propagation private sh -euc '
     root=$1 build=$2 source=$3
     shift 3
     mount --bind "$source" "$root/storebridge"
