@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import msgspec
@@ -77,5 +78,9 @@ def install(replace: Callable[[object, str, object], None] = setattr) -> None:
 
 if __name__ == "__main__":
     install()
+    if sys.argv[1].startswith("postgresql"):
+        # Loaded before the word, so that what is behind it is the upgrade.
+        import_module("storebridge_sqlalchemy.replacing")
+        import_module("storebridge_sqlalchemy.driver")
     print(flush=True)
     opening.open_database(sys.argv[1]).close()
