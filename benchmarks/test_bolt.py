@@ -251,8 +251,7 @@ with DB(sys.argv[1], read_only=True, cache_bytes=4 << 20) as db, db.view() as tx
 
 
 def test_memory_while_scanning(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
-    """Flat: the process' own memory, mapped file apart, once its cache is full and late in a
-    million records."""
+    """Flat: all that a process gains, mapped file apart, is its cache."""
     path = tmp_path / "t.db"
     grown_small(path, 1_000_000)
 

@@ -139,7 +139,8 @@ def test_memory(backend: str, tmp_path: Path) -> None:
             f"\nsqlite to {backend}, {entries:,} entries: {entries / seconds:,.0f} entries/s,"
             f" {peak:.0f} MB at most"
         )
-    judge(f"migrate.memory.{backend}", peaks[1] / peaks[0])
+    if FULL:  # with fewer, batches have not grown to what they may be
+        judge(f"migrate.memory.{backend}", peaks[1] / peaks[0])
 
 
 # What LMDB maps of its file counts as memory of the process, and is none: so not the peak that the
