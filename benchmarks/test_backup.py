@@ -16,10 +16,11 @@ from time import perf_counter, sleep
 
 import pytest
 
+from benchmarks.record import FULL
 from storebridge import Database, Execution, ExecutionStore, open_database
 from storebridge.transfer.backups import back_up
 
-RECORDS, CHANGES, RATE = 20_000, 250, 50
+RECORDS, CHANGES, RATE = 20_000, 250 if FULL else 100, 50
 _ENDLESS = """
 import sys
 from storebridge import open_database

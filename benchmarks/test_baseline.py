@@ -165,7 +165,7 @@ def test_durable_set_state(benchmark: BenchmarkFixture, durable: Pair) -> None:
         ours=ours,
         theirs=by_hand,
         operations=100,
-        rounds=21,
+        rounds=11,
         target=f"{durable.backend}.durable",
         prepare=next_part,
     )

@@ -96,6 +96,11 @@ class Contender:
         """The next changes of state, which all are allowed, in random order."""
         return [next(self._moves) for _ in range(count)]
 
+    @classmethod
+    def promise_in(cls, workload: str) -> str:
+        """What it keeps in a workload, where that differs."""
+        return cls.promise
+
     def rest(self) -> None:
         """Let go what only some workloads need."""
 

@@ -107,6 +107,11 @@ class _ByHand(Contender):
 class Sqlite3(_ByHand):
     name, engine = "sqlite3 by hand", "sqlite"
 
+    @classmethod
+    def promise_in(cls, workload: str) -> str:
+        of_dicts = "no history, no expiry, no changes"
+        return of_dicts if workload.startswith("key-value") else cls.promise
+
     def _open(self) -> None:
         self.hand = SqliteByHand(self.folder / "hand.db", "FULL")
         self._settings = sqlite3.connect(self.folder / "settings.db", isolation_level=None)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from xml.etree import ElementTree
 
 import msgspec
+import pytest
 
 from benchmarks import findings, report
 from benchmarks.record import Cost, Growth, Outcome, Record
@@ -101,8 +102,10 @@ def test_nothing_is_fetched() -> None:
     assert len(ids) == len(set(ids))
 
 
-def test_who_is_ahead_is_told_with_a_reason() -> None:
+def test_who_is_ahead_is_told_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     """By how much, and why; for want of a reason that none is known."""
+    known = {("create", "in a batch", "sqlite3 by hand"): "does without"}
+    monkeypatch.setattr(findings, "REASONS", known)
     record = full()
     said = words(section(record, "ahead"))
     assert "sqlite3 by hand on SQLite create, in a batch 20.0 µs 30.0 µs 1.50×" in said
