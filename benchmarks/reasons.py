@@ -51,8 +51,12 @@ REASONS: dict[tuple[str, str, str], str] = {
     **{
         (workload, TOGETHER, peer): text
         for workload in ("create", "set_state")
-        for peer, text in ((_SQLITE, _LAYER), (_LMDB, _LAYER + _KEYS), (_PSYCOPG, _LAYER))
+        for peer, text in ((_SQLITE, _LAYER), (_LMDB, _LAYER + _KEYS))
     },
+    ("create", TOGETHER, _PSYCOPG): (
+        "By hand all inserts are sent without waiting for an answer; ours asks for each record,"
+        " whose caller is told at once whether its id is taken: a round trip each."
+    ),
     **{
         (workload, mode, _BBOLT): _GO
         for workload, mode in (
