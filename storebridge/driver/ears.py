@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 Heard = Callable[[], object]
 
 
-class Ears:
+class Ears(ABC):
     """A `Notifier`'s listeners. How commits are heard is for a subclass to say: `listen` does it in
     a thread, and `stop_listening` makes it return."""
 
@@ -51,9 +52,9 @@ class Ears:
             self.stop_listening()
         return thread
 
+    @abstractmethod
     def listen(self, stop: threading.Event) -> None:
         """Call `tell` soon after each commit, until `stop` is set."""
-        raise NotImplementedError
 
     def stop_listening(self) -> None:
         """Wake `listen` up to see that it shall stop."""
