@@ -56,7 +56,7 @@ class Ears(ABC):
     def listen(self, stop: threading.Event) -> None:
         """Call `tell` soon after each commit, until `stop` is set."""
 
-    def stop_listening(self) -> None:
+    def stop_listening(self) -> None:  # noqa: B027 - some listeners look by themselves
         """Wake `listen` up to see that it shall stop."""
 
     def tell(self) -> None:
