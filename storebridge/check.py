@@ -247,7 +247,7 @@ def recount(
         reports = mend(database, found).recounts
         left = list(look())
     elif repair:
-        reports = tuple(database.write(_set_right, database, names))
+        reports = tuple(database.write_apart(_set_right, database, names))
     else:
         reports = tuple(database.read(_recount, _named(database, names)))
     return tuple(
@@ -290,7 +290,7 @@ def mend(database: Database, faults: Collection[Fault]) -> RepairReport:
     layouts = database.refresh().values()
     told = [(layout, fault) for fault in faults for layout in layouts if _is_told(layout, fault)]
     names = {fault.table for fault in faults} - {layout.history.name for layout, _ in told}
-    report = database.write(_repair, database, faults, names)
+    report = database.write_apart(_repair, database, faults, names)
     for layout, fault in told:
         assert fault.key is not None
         database.write(histories.mend, layout, str(fault.key[0]), database.clock())

@@ -157,7 +157,7 @@ class RecordStore(Generic[R]):
         """
         if self.database.in_transaction:
             raise TransactionError("discard() cannot be undone, so it cannot be in a transaction")
-        self.database.write(self._write.discard, record_id)
+        self.database.write_apart(self._write.discard, record_id)
 
     # --- reading ---
 

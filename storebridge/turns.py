@@ -62,7 +62,7 @@ class Turn:
         self._timeout = timeout
         self._statistics = statistics
         self._lock = RLock()
-        self._mutex = Lock()  # the line and where its jobs are, for moments
+        self._mutex = RLock()  # the line and where its jobs are, for moments
         self.line: deque[Job] = deque()
         """Who waits, first come first: a job a thread, and a thread that waits makes no more of
         them, so it is as long as there are threads."""
@@ -139,15 +139,17 @@ class Turn:
             self._expected.discard(job)
 
     def _is_mine_to_do(self, job: Job) -> bool:
-        """For who has the turn: nobody is doing anything. Done jobs give it back."""
+        """For who has the turn: whether the job is still his to do. Else it is done, or whoever
+        took it along is between two tries and needs the turn: so it is given back first."""
         in_line = self._leave(job)
+        if in_line and not job.called:
+            return True
+        if not job.called:
+            self.give()
+            job.ready.acquire()
         if job.called:
             self._come(job)
-        elif not in_line:
-            job.ready.acquire()
-            self.give()
-            return False
-        return True
+        return job.called
 
     def _leave(self, job: Job) -> bool:
         """Whether the job was still in line; it is no more."""

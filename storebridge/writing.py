@@ -83,7 +83,18 @@ class Writing(Reading):
             self._raise(job.error)
         return job.result  # type: ignore[no-any-return]
 
-    def _lead(self, operation: Callable[..., T], args: tuple[Any, ...]) -> T:
+    def write_apart(self, operation: Callable[..., T], *args: Any) -> T:
+        """As `write`, in a transaction that no other write shares: for what counts what is there,
+        where a neighbour's records would be seen and their counters not yet."""
+        if blocks:
+            self._check_no_other_block()
+        try:
+            return self._lead(operation, args, along=False)
+        except BaseException:
+            self.rollback()
+            raise
+
+    def _lead(self, operation: Callable[..., T], args: tuple[Any, ...], *, along: bool = True) -> T:
         attempts = _WRITE_ATTEMPTS
         others: list[Job] = []
         while True:
@@ -91,13 +102,17 @@ class Writing(Reading):
             try:
                 unit = self.begin()
                 result = operation(unit, *args)
-                if self._turn.line and get_ident() != _MAIN:
+                if along and self._turn.line and get_ident() != _MAIN:
                     others += self._turn.take_along(_MOST_TOGETHER - len(others))
                 broken = _run(unit, others)
                 if broken is None:
                     commits = True
                     self.commit(unit)
                     break
+                if attempts > 1 and broken.error is not None and self.lost_a_race(broken.error):
+                    attempts -= 1  # nothing is wrong with it: all are done again, as one alone is
+                    self.rollback()
+                    continue
                 # It may have come out of the middle of a change: the transaction is lost, and the
                 # others are done again without it.
                 others.remove(broken)

@@ -149,15 +149,17 @@ class Writer:
 
 
 def _run_together(database: Database, calls: list[_Call]) -> None:
-    is_committing = False
+    begun = is_committing = False
     try:
         with database.transaction():
+            begun = True
             for call in calls:
                 _run_undoable(database, call)
                 database.check_transaction()
             is_committing = True
     except BaseException as error:
-        if is_committing and not database.lost_a_race(error):
+        # Where it could not begin, as somebody else has the database locked, they have waited.
+        if (is_committing or not begun) and not database.lost_a_race(error):
             for call in calls:
                 call.error = another(error)
             return

@@ -22,13 +22,14 @@ class Ears(ABC):
     def add(self, heard: Heard) -> None:
         """Have this called, in the thread that listens."""
         with self._lock:
-            self._hearers = (*self._hearers, heard)
             if self._thread is None:
                 self._stop = threading.Event()
-                self._thread = threading.Thread(
+                thread = threading.Thread(
                     target=self.listen, args=(self._stop,), name="storebridge-listen", daemon=True
                 )
-                self._thread.start()
+                thread.start()  # there may be no thread to be had: then nobody listens
+                self._thread = thread
+            self._hearers = (*self._hearers, heard)
 
     def remove(self, heard: Heard) -> None:
         """Call it no more. The thread ends soon after the last one."""

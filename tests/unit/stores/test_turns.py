@@ -247,3 +247,46 @@ def test_who_begins_and_ends_to_listen(tmp_path: Path) -> None:
         assert len(database._listeners) == 1
         JobStore(database).create(Job())
         assert stays.is_set()
+
+
+def test_taken_along_by_who_has_to_try_again() -> None:
+    """Between two tries the turn is free for a moment. Whose write was taken along may take it
+    then, sees that the write is not his to do, and gives it back.
+    """
+    turn = Turn("a database", 2.0, Statistics())
+    job, is_mine = Waiting(lambda: None, ()), list[bool]()
+    turn.take()
+    waiter = threading.Thread(target=lambda: is_mine.append(turn.stand_in_line(job)))
+    waiter.start()
+    while not turn.line:
+        time.sleep(0.01)
+    assert turn.take_along(1) == [job]
+    turn.give()
+    time.sleep(0.3)  # he looks ten times a second
+    turn.take()
+    job.end()
+    turn.give()
+    waiter.join(10)
+    assert is_mine == [False]
+    assert turn.try_take()
+    turn.give()
+
+
+def test_who_counts_shares_no_commit(tmp_path: Path) -> None:
+    """A neighbour's record would be seen, and his counter not yet."""
+    with open_database(f"memory:{tmp_path.name}") as database:
+        jobs = JobStore(database)
+        jobs.create(Job(id="a"))
+        database._turn.take()
+        threads = [
+            threading.Thread(target=jobs.create, args=(Job(id="b"),)),
+            threading.Thread(target=lambda: jobs.recount(repair=True)),
+        ]
+        for thread in threads:
+            thread.start()
+            time.sleep(0.1)
+        database._turn.give()
+        for thread in threads:
+            thread.join(10)
+        assert jobs.counts()["Pending"] == 2
+        assert jobs.recount().drift == {}
