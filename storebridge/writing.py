@@ -32,8 +32,6 @@ _WRITE_ATTEMPTS = 5
 _MOST_TOGETHER = 256
 """Writes of other threads that share one commit: so many that its cost hardly counts, so few that
 the first of them does not wait for long."""
-_MAIN = main_thread().ident
-"""Signal handlers raise in this thread: they must not strike in somebody else's write."""
 T = TypeVar("T")
 
 
@@ -102,7 +100,9 @@ class Writing(Reading):
             try:
                 unit = self.begin()
                 result = operation(unit, *args)
-                if along and self._turn.line and get_ident() != _MAIN:
+                # Signal handlers raise in the main thread, which a fork may change: they must not
+                # strike in somebody else's write.
+                if along and self._turn.line and get_ident() != main_thread().ident:
                     others += self._turn.take_along(_MOST_TOGETHER - len(others))
                 broken = _run(unit, others)
                 if broken is None:
