@@ -88,9 +88,11 @@ def _copy(environment: Environment, fd: int, breathe: Callable[[], None]) -> Non
     try:
         copier.start()
         try:
-            while copier.is_alive():
+            is_copying = True
+            while is_copying:
                 copier.join(_STEP)
-                breathe()
+                is_copying = copier.is_alive()
+                breathe()  # once at least, however soon it was done
         finally:
             _await(copier)
     finally:
