@@ -100,7 +100,10 @@ REASONS: dict[tuple[str, str, str], str] = {
         "Ours asks the index state by state, so that it can tell which counter is off, and reads"
         " the counters: ten round trips where by hand it is one."
     ),
-    ("recount", READING, _BBOLT): "Walking a million keys is what Go does at its best.",
+    ("recount", READING, _BBOLT): (
+        "Both walk the keys of the state index; Go steps from one to the next without an"
+        " interpreter."
+    ),
     ("compact", "a tenth removed", _LMDB): (
         "By hand it is the copy alone. Putting it in the place of the old file, which must wait for"
         " every other process to have left it, is left out there."
