@@ -43,7 +43,16 @@ def suite(results: Path, backend: str) -> dict[str, Any] | None:
     ]
     lines = (results / f"suite-{backend}.log").read_text().splitlines()
     closing = next((line for line in reversed(lines) if " passed" in line or " failed" in line), "")
-    return {"closing": closing.strip("= "), "failed": sorted(set(failed))}
+    return {
+        "closing": closing.strip("= "),
+        "failed": sorted(set(failed)),
+        "commit": commit(results, f"suite-{backend}"),
+    }
+
+
+def commit(results: Path, part: str) -> str:
+    """At which commit a part of the results was made."""
+    return (results / f"{part}.commit").read_text().strip()
 
 
 def edges(results: Path) -> list[dict[str, Any]]:
@@ -74,7 +83,7 @@ def gather(results: Path) -> dict[str, Any]:
         json.loads((results / name).read_text()) for name in ("ratios.json", "native.json")
     )
     return {
-        "revision": results.name,
+        "commits": {each: commit(results, each) for each in ("edges", "ratios")},
         "machine": native["machine"],
         "emulated": emulated["machine"],
         "versions": (results / "versions").read_text().split(),
@@ -101,18 +110,21 @@ def page(found: dict[str, Any]) -> str:
     lines += [
         f"On {machine['processor']}, {machine['system']}; {machine['load']}.",
         f"Emulated: {inside['system']}, Python {inside['Python']}, SQLite {inside['SQLite']}.",
-        f"Commit {found['revision']}. Installed: {', '.join(found['versions'])}.",
+        f"Installed: {', '.join(found['versions'])}.",
         *("", "## The conformance suite", ""),
     ]
     suites = found["suites"].items()
     lines += table(
-        ("backend", "pytest's closing line"),
-        ((name, each["closing"] if each else "not run") for name, each in suites),
+        ("backend", "pytest's closing line", "commit"),
+        (
+            (name, each["closing"], each["commit"]) if each else (name, "not run", "")
+            for name, each in suites
+        ),
     )
     for name, each in suites:
         if each and each["failed"]:
             lines += ["", f"Failed on {name}: {', '.join(each['failed'])}."]
-    lines += ["", "## Where 32 bits end", ""]
+    lines += ["", "## Where 32 bits end", "", f"At commit {found['commits']['edges']}.", ""]
     lines += table(
         ("test (`benchmarks/armv7/edges.py`)", "outcome", "saw"),
         (
@@ -121,6 +133,7 @@ def page(found: dict[str, Any]) -> str:
         ),
     )
     lines += ["", f"## Ratios, {found['records']:,} records", "", _RATIOS]
+    lines += [f"At commit {found['commits']['ratios']}.", ""]
     lines += _ratios(found["ratios"], found["native ratios"])
     lines += ["", "## Wheels for ARMv7", ""]
     lines += table(

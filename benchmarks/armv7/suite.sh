@@ -15,6 +15,7 @@ set -- sh "$here/enter.sh" "$folder" pytest -q -p no:xdist --timeout 7200 --dura
 if [ "$backend" = postgresql ]; then
     set -- .venv/bin/python -m benchmarks.armv7.postgresql "$@"
 fi
+git describe --always --dirty --abbrev=10 >"$folder/build/$report.commit"
 echo "armv7: $backend ..."
 nice -n 19 "$@" >"$folder/build/$report.log" 2>&1 || true # what failed stands in the report
 echo "armv7: $backend: $(tail -n 1 "$folder/build/$report.log")"
