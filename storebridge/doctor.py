@@ -229,9 +229,9 @@ def _space(database: Database) -> Iterator[Finding]:
     driver = database.driver
     if not isinstance(driver, Compactor):
         return
-    size, free = database._guarded(driver.usage)
-    what = f"{_bytes(size)}, of which {_bytes(free)} hold nothing"
-    if free > max(WORTH_RECLAIMING, size // 2):
+    usage = database._guarded(driver.usage)
+    what = f"{_bytes(usage.size)}, of which {_bytes(usage.free)} hold nothing"
+    if usage.free > WORTH_RECLAIMING and usage.share > 0.5:
         mend = f"storebridge compact {_quoted(database.location)}"
         yield Finding("space", "notice", what, mend)
     else:

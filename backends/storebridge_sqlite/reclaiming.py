@@ -39,12 +39,15 @@ Alone = Callable[[], AbstractContextManager[Connection]]
 
 def usage(path: Path, reader: Connection) -> Usage:
     """The bytes of the file and of those at its side. Free are the free pages, and what the log has
-    beyond its ordinary size, to which it would soon grow again.
+    beyond its ordinary size, to which it would soon grow again. What they are a share of is counted
+    without the log up to that size: it would make a small database look full, the more so in the
+    more transactions its records were removed.
     """
     data, log, index = (_size(path.with_name(path.name + end)) for end in ("", "-wal", "-shm"))
     page_size = reader.one("PRAGMA page_size")
-    free = reader.one("PRAGMA freelist_count") * page_size
-    return Usage(data + log + index, free + max(0, log - _ORDINARY_LOG * page_size))
+    pages, free = (reader.one(f"PRAGMA {name}") for name in ("page_count", "freelist_count"))
+    excess = max(0, log - _ORDINARY_LOG * page_size)
+    return Usage(data + log + index, free * page_size + excess, pages * page_size + excess)
 
 
 def reclaim(

@@ -69,8 +69,7 @@ def free_share(database: Database) -> float | None:
     """How much of the files holds nothing; None where the engine does not say."""
     if not isinstance(database.driver, Compactor):
         return None
-    usage = database._guarded(database.driver.usage)
-    return usage.free / usage.size if usage.size else 0.0
+    return database._guarded(database.driver.usage).share
 
 
 def _make_room(database: Database, pace: Pace, above: float) -> str | None:

@@ -17,6 +17,15 @@ class Usage(NamedTuple):
     size: int
     free: int
     """How much of it holds nothing, or only what was replaced: what reclaiming would give back."""
+    lasting: int | None = None
+    """What `free` is a part of, where that is not `size`: without a log that comes and goes,
+    however much is in the database."""
+
+    @property
+    def share(self) -> float:
+        """How much is free, from 0 to 1."""
+        whole = self.size if self.lasting is None else self.lasting
+        return self.free / whole if whole else 0.0
 
 
 class Reclaimed(NamedTuple):

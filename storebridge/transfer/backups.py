@@ -209,8 +209,8 @@ class Yielding:
 def _require_room(database: Database, folder: Path) -> None:
     if not isinstance(database.driver, Compactor):
         return
-    size, unused = database._guarded(database.driver.usage)
-    needed, free = (size - unused) // _SHARE, shutil.disk_usage(folder).free
+    usage = database._guarded(database.driver.usage)
+    needed, free = (usage.size - usage.free) // _SHARE, shutil.disk_usage(folder).free
     if free < needed:
         raise StoreFullError(f"{folder}: {free:,} bytes free, a backup may need {needed:,}")
 

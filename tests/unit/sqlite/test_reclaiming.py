@@ -162,3 +162,19 @@ def test_the_log_counts_beyond_its_ordinary_size(path: Path) -> None:
     assert os.path.getsize(f"{path}-wal") > 500_000
     assert driver.usage().free < 100_000
     driver.close()
+
+
+def test_the_free_share_is_the_same_whatever_the_log_holds(path: Path) -> None:
+    """In many small transactions the log grows beyond what the database takes."""
+    driver = opened(path)
+    thin_out(driver, fill(driver))
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    share = driver.usage().share
+    assert 0.5 < share < 1
+    for number in range(400):
+        with writing(driver) as transaction:
+            transaction.tally({"small": number})
+    assert os.path.getsize(f"{path}-wal") > os.path.getsize(path)
+    assert driver.usage().share == pytest.approx(share, abs=0.05)
+    driver.close()
