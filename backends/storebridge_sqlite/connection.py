@@ -14,8 +14,15 @@ from storebridge.driver import DriverError, Durability, ErrorKind
 
 SYNCHRONOUS = {"full": "FULL", "relaxed": "NORMAL", "off": "OFF"}
 _CACHED_STATEMENTS = 512
-_UNRECOVERED = {"SQLITE_PROTOCOL", "SQLITE_READONLY_RECOVERY", "SQLITE_READONLY_CANTINIT"}
-"""What reading a log gives whose index a killed process left half made."""
+_UNRECOVERED = {
+    "SQLITE_CANTOPEN",
+    "SQLITE_PROTOCOL",
+    "SQLITE_READONLY_CANTINIT",
+    "SQLITE_READONLY_CANTLOCK",
+    "SQLITE_READONLY_RECOVERY",
+    "SQLITE_READONLY_ROLLBACK",
+}
+"""What reading a log gives whose index is not there, or was left half made."""
 _LARGEST_IDLE_WAL = 64 * 2**20
 """Bytes that the write-ahead log keeps on disk after a huge transaction has been folded in."""
 
@@ -31,13 +38,31 @@ class Stamp(NamedTuple):
     has_log: bool
 
 
+class UnsettledError(DriverError):
+    """A guest cannot read just now: a writer is coming or going, which takes a moment, or was
+    killed at that.
+    """
+
+
 def stamp_of(path: Path) -> Stamp:
     """The state of the file now."""
-    has_log = _side(path, "-wal").exists() or _side(path, "-journal").exists()
+    has_log = _has_log(path)
     file = os.stat(path)
     if has_log:
         return Stamp(file.st_ino, 0, 0, True)
     return Stamp(file.st_ino, file.st_size, file.st_mtime_ns, False)
+
+
+def _has_log(path: Path) -> bool:
+    """Whether changes may be outside the file. An empty log without an index is what a guest made
+    that came as the last writer left, or a writer who has written nothing yet.
+    """
+    if _side(path, "-journal").exists() or _side(path, "-shm").exists():
+        return True
+    try:
+        return _side(path, "-wal").stat().st_size > 0
+    except FileNotFoundError:
+        return False
 
 
 class Connection:
@@ -93,7 +118,7 @@ def open_reader(path: Path, timeout: float) -> Connection:
 
 def open_guest(path: Path, timeout: float, stamp: Stamp) -> Connection:
     """A connection that only reads and leaves nothing behind: the owner, perhaps another user,
-    could not write to side files that we had made.
+    could not write to side files that we had made. UnsettledError where that cannot be.
     """
     if not stamp.has_log:
         return _Frozen(path, stamp)
@@ -106,6 +131,7 @@ def open_guest(path: Path, timeout: float, stamp: Stamp) -> Connection:
         connection.one("PRAGMA user_version")
     except BaseException as error:
         connection.close()
+        _remove_own_log(path)
         if getattr(error, "sqlite_errorname", "") in _UNRECOVERED:
             raise _needs_writer(path) from error
         raise
@@ -113,8 +139,8 @@ def open_guest(path: Path, timeout: float, stamp: Stamp) -> Connection:
     return connection
 
 
-def _needs_writer(path: Path) -> DriverError:
-    return DriverError(
+def _needs_writer(path: Path) -> UnsettledError:
+    return UnsettledError(
         ErrorKind.CONFIGURATION,
         f"{path}: its write-ahead log was left without an index; open it once to write, as the"
         " user who owns it",
@@ -147,7 +173,7 @@ class _Frozen(Connection):
     def _check_stamp(self) -> None:
         file = os.stat(self._path)
         if (file.st_ino, file.st_size, file.st_mtime_ns, False) != self.stamp:
-            raise DriverError(
+            raise UnsettledError(
                 ErrorKind.CONFLICT, f"{self._path}: changed while it was read; try again"
             )
 

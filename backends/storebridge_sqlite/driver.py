@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from storebridge.driver import DriverError, ErrorKind, Options, Reclaimed, Table, Traits, Usage
 from storebridge.driver.fileears import FileEars, ring
@@ -25,6 +26,10 @@ from storebridge_sqlite.transaction import SqliteTransaction
 
 _MOST_IDLE = 8
 _LONGEST_SLEEP = 0.005
+_LONGEST_SETTLING, _SETTLING_STEP = 1.0, 0.001
+"""Seconds. How long a guest waits for a writer that is coming or going, and how often it looks.
+What a killed one left stays, and is told after that time."""
+_T = TypeVar("_T")
 
 
 class SqliteDriver:
@@ -49,6 +54,9 @@ class SqliteDriver:
 
     def layout(self) -> int | None:
         """`user_version`, in a file that bears our mark."""
+        return self._settled(self._layout)
+
+    def _layout(self) -> int | None:
         reader = self._reader()
         try:
             return layout_of(reader)
@@ -256,6 +264,9 @@ class SqliteDriver:
             return connections.open_reader(self._path, self._options.lock_timeout)
 
     def _guest(self) -> Connection:
+        return self._settled(self._guest_now)
+
+    def _guest_now(self) -> Connection:
         stamp = connections.stamp_of(self._path)
         while self._idle:
             try:
@@ -266,6 +277,17 @@ class SqliteDriver:
                 return guest
             guest.close()
         return connections.open_guest(self._path, self._options.lock_timeout, stamp)
+
+    def _settled(self, attempt: Callable[[], _T]) -> _T:
+        """Try again what came as a writer was coming or going."""
+        deadline = time.monotonic() + min(self._options.lock_timeout, _LONGEST_SETTLING)
+        while True:
+            try:
+                return attempt()
+            except connections.UnsettledError:
+                if time.monotonic() >= deadline:
+                    raise
+            time.sleep(_SETTLING_STEP)
 
     def _finish_reading(self, reader: Connection, statement: str = "ROLLBACK") -> None:
         try:

@@ -48,9 +48,7 @@ def _prepare(path: Path, options: Options) -> None:
         what = "a folder" if stat.S_ISDIR(found.st_mode) else "not a regular file"
         raise _configuration(path, f"is {what}; a SQLite database is a file")
     writes = not options.read_only
-    with open(path, "r+b" if writes else "rb", buffering=0) as file:
-        head = file.read(_HEADER)
-    _examine(path, head, found.st_size)
+    _examine(path, "r+b" if writes else "rb")
     if writes and not os.access(path.parent, os.W_OK | os.X_OK):
         raise _configuration(
             path, "no permission to make files beside it; open it read-only, or change the folder"
@@ -81,7 +79,8 @@ def _sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def _examine(path: Path, head: bytes, size: int) -> None:
+def _examine(path: Path, mode: str) -> None:
+    head, size = _look(path, mode)
     if not head or _is_half_made(path):
         return
     if len(head) < _HEADER and MAGIC.startswith(head[: len(MAGIC)]):
@@ -90,7 +89,22 @@ def _examine(path: Path, head: bytes, size: int) -> None:
         _refuse(path, "not a SQLite database")
     if not is_marked(head):
         _refuse(path, "a SQLite database, but not one of storebridge")
-    _check_size(path, head, size)
+    while _is_cut_off(path, head, size):
+        before = head, size
+        head, size = _look(path, mode)
+        if (head, size) == before:  # else somebody is just writing to it
+            raise DriverError(
+                ErrorKind.CORRUPT,
+                f"{path}: cut off, {size} of {_expected_size(head)} bytes are there; restore it"
+                " from a backup",
+            )
+
+
+def _look(path: Path, mode: str) -> tuple[bytes, int]:
+    """The first bytes of a file, and its size not earlier than they were read."""
+    with open(path, mode, buffering=0) as file:
+        head = file.read(_HEADER)
+        return head, os.stat(file.fileno()).st_size
 
 
 def _is_half_made(path: Path) -> bool:
@@ -107,16 +121,17 @@ def _is_half_made(path: Path) -> bool:
     return journal.startswith(_JOURNAL_MAGIC) and _integer(journal, 16) == 0
 
 
-def _check_size(path: Path, head: bytes, size: int) -> None:
+def _is_cut_off(path: Path, head: bytes, size: int) -> bool:
     """A file shorter than its header says was cut off, unless its write-ahead log has the rest."""
-    page = int.from_bytes(head[16:18], "big")
-    expected = (65536 if page == 1 else page) * _integer(head, 28)
+    if size >= _expected_size(head):
+        return False
     log = path.with_name(path.name + "-wal")
-    if size < expected and not (log.exists() and log.stat().st_size):
-        raise DriverError(
-            ErrorKind.CORRUPT,
-            f"{path}: cut off, {size} of {expected} bytes are there; restore it from a backup",
-        )
+    return not (log.exists() and log.stat().st_size)
+
+
+def _expected_size(head: bytes) -> int:
+    page = int.from_bytes(head[16:18], "big")
+    return (65536 if page == 1 else page) * _integer(head, 28)
 
 
 def _integer(head: bytes, offset: int) -> int:

@@ -169,6 +169,18 @@ def batches(asked: dict[str, Any]) -> None:
         turn += 1
 
 
+def come_and_go(asked: dict[str, Any]) -> None:
+    """Open, commit a batch, close and acknowledge, again and again, until killed."""
+    turn = asked["first"]
+    while True:
+        driver = open_driver(asked)
+        with writing(driver) as transaction:
+            write_batch(transaction, turn)
+        driver.close()
+        say(turn)
+        turn += 1
+
+
 def write_batch(transaction: Any, turn: int) -> None:
     """Entries, index entries and a number that belong together."""
     for place in range(BATCH):
@@ -186,6 +198,7 @@ TASKS = {
     "keep_open": keep_open,
     "try_open": try_open,
     "batches": batches,
+    "come_and_go": come_and_go,
 }
 
 

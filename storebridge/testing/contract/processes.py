@@ -13,7 +13,7 @@ import pytest
 
 from storebridge.driver import Driver, Durability, ErrorKind, Options, Range
 from storebridge.testing.contract.base import DriverTests
-from storebridge.testing.harness import BackendHarness, attack, reading, refused, writing
+from storebridge.testing.harness import BackendHarness, attack, kind_of, reading, refused, writing
 from storebridge.testing.samples import ENTRY, LAYOUT, LOG, TABLES, values_of
 from storebridge.testing.workers import BATCH, worker, write_batch
 
@@ -66,6 +66,37 @@ class ProcessTests(DriverTests):
             for turn in range(3):
                 assert writer.hear() == turn
                 assert _batches(driver) >= turn + 1
+        driver.close()
+
+    def test_reading_beside_one_that_comes_and_goes(self, harness: BackendHarness) -> None:
+        """Whoever opens to read finds all that was acknowledged, also at the moments at which
+        another process is opening the database or, as its last writer, closing it. A reading may
+        be overtaken by such a writer, and says so with CONFLICT.
+        """
+        harness.require_processes("many")
+        with worker(harness, "come_and_go", first=0) as writer:
+            writer.hear()
+            until = time.monotonic() + attack()
+            looks = seen = overtaken = 0
+            while looks < 20 or time.monotonic() < until:
+                looks += 1
+                driver = harness.open(options=Options(read_only=True))
+                try:
+                    driver.create_tables(TABLES, LAYOUT)
+                    batches = _counted(driver)
+                except Exception as error:
+                    if kind_of(error, driver) is not ErrorKind.CONFLICT:
+                        raise
+                    overtaken += 1
+                else:
+                    assert batches >= max(seen, 1)
+                    seen = batches
+                finally:
+                    driver.close()
+            said = writer.kill()
+        assert seen > 1, f"{overtaken} of {looks} readings were overtaken"
+        driver = _open(harness)
+        assert _batches(driver) >= max(seen, len(said))
         driver.close()
 
     def test_waiting_for_the_writers_lock(self, harness: BackendHarness) -> None:
@@ -194,6 +225,14 @@ def _assert_no_gaps(driver: Driver) -> list[str]:
             names += [name] * count
     drawn = {key: name for (key, _), name in zip(indexed, names, strict=True)}
     return [drawn[key] for key in sorted(drawn)]
+
+
+def _counted(driver: Driver) -> int:
+    """How many batches there are, counted in one transaction in two ways."""
+    with reading(driver) as transaction:
+        numbers = transaction.totals("")
+        assert transaction.count(ENTRY.name, Range("state")) == numbers["entries"]
+    return numbers["batches"]
 
 
 def _batches(driver: Driver) -> int:

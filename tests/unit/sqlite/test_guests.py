@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from storebridge_sqlite import backend
+from storebridge_sqlite import backend, files
 
 from storebridge.driver import DriverError, ErrorKind, Options, Range
 from storebridge.testing.harness import reading, writing
@@ -198,3 +198,35 @@ def test_a_change_in_the_middle_of_a_frozen_read_is_noticed(path: Path) -> None:
     with reading(guest) as again:
         assert again.count(LOG.name, Range()) == 1
     guest.close()
+
+
+def test_an_empty_log_hides_nothing(path: Path) -> None:
+    """What a guest of SQLite's own leaves that came as the last writer went: an empty log without
+    an index. The file is read as it lies.
+    """
+    driver = backend.open(str(path), Options())
+    driver.create_tables(TABLES, LAYOUT)
+    with writing(driver) as transaction:
+        transaction.insert(LOG.name, (1,), ("w",), b"{}")
+    driver.close()
+    path.with_name(path.name + "-wal").touch()
+    guest = backend.open(str(path), Options(read_only=True))
+    guest.create_tables(TABLES, LAYOUT)
+    with reading(guest) as transaction:
+        assert transaction.get(LOG.name, (1,)) == b"{}"
+    guest.close()
+    assert not path.with_name(path.name + "-shm").exists()
+
+
+def test_a_file_that_grows_while_it_is_looked_at(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A header that says more than the file has is looked at again: only a file that nobody is
+    writing to has been cut off.
+    """
+    driver = backend.open(str(path), Options())
+    driver.create_tables(TABLES, LAYOUT)
+    driver.close()
+    looks = iter([path.read_bytes()[:100], path.read_bytes()[:100]])
+    sizes = iter([4096, path.stat().st_size])
+    monkeypatch.setattr(files, "_look", lambda *_: (next(looks), next(sizes)))
+    files.prepare(path, Options())
+    assert list(sizes) == []
