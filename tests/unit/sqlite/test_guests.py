@@ -218,7 +218,9 @@ def test_an_empty_log_hides_nothing(path: Path) -> None:
     assert not path.with_name(path.name + "-shm").exists()
 
 
-def test_a_file_that_grows_while_it_is_looked_at(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_grows_while_it_is_looked_at(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A header that says more than the file has is looked at again: only a file that nobody is
     writing to has been cut off.
     """
