@@ -247,6 +247,7 @@ for group, names in {groups!r}.items():
 class TestToy:
     """A backend that is a distribution of its own, made as CONTRIBUTING tells."""
 
+    @pytest.mark.attack
     def test_conformance(self, toy: Environment) -> None:
         """The shipped suite, on the installed backend: nothing is skipped but what its traits
         exclude.

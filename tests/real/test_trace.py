@@ -18,7 +18,13 @@ from tests.real.data import real_data
 from tests.real.replay import HOUR, Replay
 from tests.real.trace import Trace, TraceJob, read_trace
 
-BACKENDS = ("memory", "sqlite", "lmdb", "bolt", "tinydb")
+BACKENDS = (
+    "memory",
+    "sqlite",
+    "lmdb",
+    *(pytest.param(name, marks=pytest.mark.attack) for name in ("bolt", "tinydb")),
+)
+"""The last two take as long as the others together."""
 WEEK = 7 * 24 * HOUR
 JOBS = 18_239
 STEPS_OF_A_JOB = ["created", "Running", "Completed"]

@@ -170,9 +170,9 @@ def test_the_loop_goes_on(location: str) -> None:
 
     with open_database(location) as kept:
         jobs = JobStore(kept)
-        with kept.transaction():
-            for number in range(RECORDS):
-                jobs.create(Job(id=f"j-{number:05}", labels={"n": str(number % 7)}))
+        jobs.create_many(
+            [Job(id=f"j-{number:05}", labels={"n": str(number % 7)}) for number in range(RECORDS)]
+        )
         if location.startswith("memory"):
             asyncio.run(work())
     if not location.startswith("memory"):
