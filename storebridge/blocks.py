@@ -30,12 +30,16 @@ class TransactionBlock:
         unit = database._own_unit()
         if unit is None:
             database._check_no_other_block()
+            database._turn.check_not_mine()
             try:
-                self._unit = database.begin()
+                self._unit = unit = database.begin()
                 blocks[get_ident()] = database
+                unit.busy = False
             except BaseException:
                 database.rollback()
                 raise
+        elif unit.busy:
+            raise database._turn.in_between()
         else:
             self._unit = unit
             self._mark = unit.mark()
@@ -56,8 +60,13 @@ class TransactionBlock:
             self._unit = None
             unit.keep_undo -= 1
             if kind is not None and self._database._unit is unit:
-                unit.undo_to(self._mark)
+                unit.busy = True
+                try:
+                    unit.undo_to(self._mark)
+                finally:
+                    unit.busy = False
             return
+        unit.busy = True
         try:
             if kind is not None:
                 self._database.rollback()

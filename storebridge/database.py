@@ -42,6 +42,9 @@ class Database(Writing):
 
     Writes are transactions: each change of a store is one of its own, or part of the block of
     `with database.transaction()`. One thread writes at a time, others wait up to `lock_timeout`.
+
+    What a signal handler or a finaliser (`__del__`) writes is part of the block that it strikes in,
+    and a TransactionError in the midst of a write: let it make a note, and write from elsewhere.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class Database(Writing):
         inside = "a snapshot" if get_ident() in self._snapshots else "a transaction"
         if inside == "a snapshot" or self._own_unit() is not None:
             raise TransactionError(f"{self.location.text}: close() inside {inside}")
+        self._turn.check_not_mine()
 
     def _remove_mark(self, opener: Owner) -> None:
         try:
@@ -190,6 +194,7 @@ class Database(Writing):
             raise TransactionError(
                 f"{self.location.text}: no store can be added in a transaction, open it before"
             )
+        self._turn.check_not_mine()
 
     def tables(self) -> list[Table]:
         """Every table of the database."""

@@ -27,6 +27,7 @@ class Unit:
         "_events",
         "_failed",
         "_undo",
+        "busy",
         "get",
         "keep_undo",
         "scan",
@@ -40,6 +41,9 @@ class Unit:
         self.scan = engine.scan
         self.thread = get_ident()
         self.started = started
+        self.busy = True
+        """Whether its thread is in the midst of a write: one more, as out of a signal handler or a
+        finaliser, would come between two statements of it, and share its fate."""
         self.keep_undo = 0
         """How many enclosing blocks may yet want to undo: nested transactions."""
         self._undo: list[tuple[str, Key, Values | None, Values | None, bytes | None]] = []

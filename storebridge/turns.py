@@ -6,11 +6,11 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from threading import Lock, RLock
+from threading import Lock, RLock, get_ident
 from time import perf_counter
 from typing import Any
 
-from storebridge.errors import StoreLockedError
+from storebridge.errors import StoreLockedError, TransactionError
 from storebridge.statistics import Statistics
 
 logger = logging.getLogger("storebridge")
@@ -68,11 +68,31 @@ class Turn:
         them, so it is as long as there are threads."""
         self._expected: set[Job] = set()
         """Whose threads have been called to the turn and have not come yet."""
+        self._waiting: set[int] = set()
+        """The threads that stand in line."""
 
     @property
     def is_mine(self) -> bool:
         """Whether the calling thread holds it."""
         return self._lock._is_owned()  # type: ignore[attr-defined, no-any-return]
+
+    @property
+    def is_busy_here(self) -> bool:
+        """Whether the calling thread holds it or waits for it: then what asks is something that
+        Python has put in between."""
+        return self.is_mine or get_ident() in self._waiting
+
+    def check_not_mine(self) -> None:
+        """TransactionError if the calling thread holds it."""
+        if self._lock._is_owned():  # type: ignore[attr-defined]
+            raise self.in_between()
+
+    def in_between(self) -> TransactionError:
+        """What to say to who wants to write in the midst of another write of the same thread."""
+        return TransactionError(
+            f"{self._name}: a write in the midst of another one of this thread, as out of a signal"
+            " handler or a finaliser: make a note of it, and write when that one has returned"
+        )
 
     def try_take(self) -> bool:
         """Take the turn if nobody has it or was called to it: whoever writes without a pause must
@@ -80,8 +100,11 @@ class Turn:
         return not self._expected and self._lock.acquire(blocking=False)
 
     def take(self) -> None:
-        """Wait for the turn, if the thread does not have it. StoreLockedError after the timeout."""
-        if not self.is_mine and not self.try_take():
+        """Wait for the turn. StoreLockedError after the timeout, TransactionError if the thread has
+        it or waits for it already."""
+        if self._lock._is_owned():  # type: ignore[attr-defined]
+            raise self.in_between()
+        if not self.try_take():
             self.stand_in_line(Job())
 
     def give(self) -> None:
@@ -95,9 +118,14 @@ class Turn:
 
     def stand_in_line(self, job: Job) -> bool:
         """Wait until somebody has done the job: False; or until the turn is the caller's, who then
-        does it himself: True. StoreLockedError after the timeout, the job is then not done."""
+        does it himself: True. StoreLockedError after the timeout, the job is then not done; nor is
+        it where the thread stands in line already, which is a TransactionError."""
+        thread = get_ident()
+        if thread in self._waiting:
+            raise self.in_between()  # the turn may be that one's, who cannot come
         started = perf_counter()
         try:
+            self._waiting.add(thread)
             with self._mutex:
                 self.line.append(job)
             # Whoever had the turn may have given it before he could see the job.
@@ -109,6 +137,8 @@ class Turn:
         except BaseException:
             self._give_up(job)
             raise
+        finally:
+            self._waiting.discard(thread)
 
     def _wait(self, job: Job, deadline: float) -> bool:
         in_line = True

@@ -137,5 +137,7 @@ def follow(database: Database, watcher: Watcher, timeout: float | None) -> Itera
             news.wait(left)
     finally:
         database.off_events(news.set)
-        if watcher.has_progress and not database.closed:
+        # Where it is the garbage collector that ends this, it may be in the midst of a write of the
+        # thread: then some events are met again.
+        if watcher.has_progress and not database.closed and not database.is_in_a_write:
             watcher.save()

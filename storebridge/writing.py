@@ -50,23 +50,32 @@ class Writing(Reading):
         self._listeners_lock = Lock()
 
     def write(self, operation: Callable[..., T], *args: Any) -> T:
-        """Run `operation(unit, *args)` in the thread's transaction, or in one of its own."""
+        """Run `operation(unit, *args)` in the thread's transaction, or in one of its own.
+
+        TransactionError in the midst of another write of the thread, as out of a signal handler or
+        a finaliser: this one could be acknowledged, and then be undone with that one."""
         unit = self._unit
         if unit is None or unit.thread != get_ident():
             if blocks:
                 self._check_no_other_block()
             return self._write_alone(operation, args)
+        if unit.busy:
+            raise self._turn.in_between()
+        unit.busy = True
         try:
             return unit.step(operation, args)  # type: ignore[no-any-return]
         except StorebridgeError:
             raise
         except BaseException as error:
             self._raise(error)
+        finally:
+            unit.busy = False
 
     def _write_alone(self, operation: Callable[..., T], args: tuple[Any, ...]) -> T:
         """In a transaction of its own, or in that of the thread which writes at this moment: each
         step is undone alone if it fails, and told of after the one commit that they share."""
         turn = self._turn
+        turn.check_not_mine()
         try:
             if turn.try_take():
                 return self._lead(operation, args)
@@ -86,19 +95,32 @@ class Writing(Reading):
         where a neighbour's records would be seen and their counters not yet."""
         if blocks:
             self._check_no_other_block()
+        self._check_writable()
+        self._turn.check_not_mine()
         try:
+            self._turn.take()
             return self._lead(operation, args, along=False)
         except BaseException:
             self.rollback()
             raise
 
+    @property
+    def is_in_a_write(self) -> bool:
+        """Whether the thread is in the midst of a write, where a signal handler or a finaliser may
+        find it: another one is refused there."""
+        unit = self._own_unit()
+        return self._turn.is_busy_here if unit is None else unit.busy
+
     def _lead(self, operation: Callable[..., T], args: tuple[Any, ...], *, along: bool = True) -> T:
+        """For who has the turn, which it gives back."""
         attempts = _WRITE_ATTEMPTS
         others: list[Job] = []
+        again = self._start
         while True:
             commits = False
             try:
-                unit = self.begin()
+                start, again = again, self.begin  # which takes the turn that was given back
+                unit = start()
                 result = operation(unit, *args)
                 # Signal handlers raise in the main thread, which a fork may change: they must not
                 # strike in somebody else's write.
@@ -157,14 +179,18 @@ class Writing(Reading):
         self._check_writable()
         try:
             self._turn.take()
-            self._check_writable()
-            unit = self._unit = self._begin_unit()
-            if self._opener is None:
-                # It rides the first write's commit: an fsync of its own would slow every opening.
-                meta.write_opener(unit, this_process())
+            return self._start()
         except BaseException as error:
             self.rollback()
             self._raise(error)
+
+    def _start(self) -> Unit:
+        """Start a transaction, for who has the turn and will clean up."""
+        self._check_writable()
+        unit = self._unit = self._begin_unit()
+        if self._opener is None:
+            # It rides the first write's commit: an fsync of its own would slow every opening.
+            meta.write_opener(unit, this_process())
         return unit
 
     def _begin_unit(self) -> Unit:
@@ -253,7 +279,11 @@ class Writing(Reading):
 
     def engine_check(self) -> list[str]:
         problems = super().engine_check()
-        if not problems or self._turn.is_mine:
+        if not problems:
+            return problems
+        if self.is_in_a_write:
+            raise self._turn.in_between()
+        if self._turn.is_mine:
             return problems
         # A thread may have written while an engine without snapshots looked at its files.
         self._turn.take()

@@ -102,6 +102,8 @@ def _check_may(database: Database, *, dry_run: bool) -> None:
         raise TransactionError("compact() cannot be undone, so it cannot be in a transaction")
     if not dry_run:
         database._check_writable()  # before any hook is asked
+        if database.is_in_a_write:
+            raise database._turn.in_between()
 
 
 def _size(database: Database) -> int | None:
