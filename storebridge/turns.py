@@ -23,7 +23,9 @@ class Job:
     """A write that waits for somebody to take it along, or to call its own thread to the turn; or,
     without an operation, a thread that waits for the turn itself."""
 
-    __slots__ = ("args", "called", "error", "is_gone", "operation", "ready", "result")
+    __slots__ = (
+        *("args", "called", "error", "is_gone", "may_be_shared", "operation", "ready", "result"),
+    )
 
     def __init__(
         self, operation: Callable[..., Any] | None = None, args: tuple[Any, ...] = ()
@@ -32,6 +34,8 @@ class Job:
         self.args = args
         self.result: Any = None
         self.error: BaseException | None = None
+        self.may_be_shared = operation is not None
+        """Whether somebody else can do it, with writes of his own."""
         self.called = False
         """Whether its thread is to take the turn itself; else, once it is ready, it was done."""
         self.is_gone = False
@@ -203,7 +207,7 @@ class Turn:
         """The first jobs of the line that somebody else can do, for who has the turn: to be ended,
         each of them, or put back."""
         with self._mutex:
-            taken = [job for job in self.line if job.operation is not None and job.is_waiting]
+            taken = [job for job in self.line if job.may_be_shared and job.is_waiting]
             del taken[most:]
             for job in taken:
                 self.line.remove(job)

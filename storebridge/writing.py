@@ -10,7 +10,14 @@ from typing import Any, TypeVar
 
 from storebridge import meta
 from storebridge.blocks import blocks
-from storebridge.driver import Driver, ErrorKind, Notifier, Pipelined, UniqueClash
+from storebridge.driver import (
+    Driver,
+    DriverError,
+    ErrorKind,
+    Notifier,
+    Pipelined,
+    UniqueClash,
+)
 from storebridge.errors import (
     ConfigurationError,
     ConflictError,
@@ -82,7 +89,7 @@ class Writing(Reading):
             self._check_writable()
             job = Job(operation, args)
             if turn.stand_in_line(job):
-                return self._lead(operation, args)
+                return self._lead(operation, args, along=job.may_be_shared)
         except BaseException:
             self.rollback()  # the turn, where an exception out of a signal handler left it
             raise
@@ -137,13 +144,20 @@ class Writing(Reading):
                     continue
                 # It may have come out of the middle of a change: the transaction is lost, and the
                 # others are done again without it.
-                others.remove(broken)
                 self.rollback()
+                if self.may_be_anothers(broken.error):
+                    along, others = False, self._set_apart(others)
+                    continue
+                others.remove(broken)
                 broken.ready.release()
             except BaseException as error:
                 self.rollback()
                 attempts -= 1
                 if attempts and self.lost_a_race(error):
+                    continue
+                if others and commits and self.may_be_anothers(error):
+                    along, others = False, self._set_apart(others)
+                    attempts = _WRITE_ATTEMPTS
                     continue
                 if commits:
                     for job in others:
@@ -161,6 +175,21 @@ class Writing(Reading):
         no such thing."""
         cause = error.__cause__ if isinstance(error, ConflictError) else error
         return cause is not None and self.driver.kind(cause) is ErrorKind.CONFLICT
+
+    def may_be_anothers(self, error: BaseException | None) -> bool:
+        """Whether the error of a transaction that several writes share may be that of another one
+        than the one that met it: where what was sent before is not answered at once. Nothing of the
+        transaction was kept."""
+        cause = error.__cause__ if isinstance(error, StorebridgeError) else error
+        return self._pipelined is not None and isinstance(cause, DriverError) and not cause.of_all
+
+    def _set_apart(self, jobs: list[Job]) -> list[Job]:
+        """Have each of them done alone, by its own thread: so each has the outcome that is its own.
+        Returns those that are left."""
+        for job in jobs:
+            job.error, job.may_be_shared = None, False
+        self._turn.put_back(jobs)
+        return []
 
     def _check_no_other_block(self) -> None:
         other = blocks.get(get_ident())

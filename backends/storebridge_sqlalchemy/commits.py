@@ -91,5 +91,6 @@ def _patiently(ask: Callable[[], bool], lost: DriverError) -> bool:
                     ErrorKind.OTHER,
                     f"{lost}; whether the last transaction was kept is not known, look before you"
                     f" repeat it: {error}",
+                    of_all=True,
                 ) from lost
         time.sleep(_PAUSE)

@@ -198,5 +198,6 @@ class Link:
         self._failed = True
         found = kind(error) or ErrorKind.OTHER
         if self.lost:
-            return DriverError(found, f"the connection to the server was lost: {one_line(error)}")
+            lost = f"the connection to the server was lost: {one_line(error)}"
+            return DriverError(found, lost, of_all=True)
         return DriverError(found, one_line(error))

@@ -68,7 +68,8 @@ class Writer:
         """Call a function in the thread, in a transaction with others that wait, each undone alone
         if it raises; `alone`: in none. If the commit fails all of them raise its error. If the
         transaction is lost before, by what one of them raised out of the middle of a change, or
-        because the engine gave it up for another process's sake, they are made again one by one.
+        because the engine gave it up for another process's sake, or cannot say which of them has
+        failed, they are made again one by one.
         """
         self.check()
         await self._room.acquire()
@@ -159,7 +160,9 @@ def _run_together(database: Database, calls: list[_Call]) -> None:
             is_committing = True
     except BaseException as error:
         # Where it could not begin, as somebody else has the database locked, they have waited.
-        if (is_committing or not begun) and not database.lost_a_race(error):
+        if (is_committing or not begun) and not (
+            database.lost_a_race(error) or (begun and database.may_be_anothers(error))
+        ):
             for call in calls:
                 call.error = another(error)
             return

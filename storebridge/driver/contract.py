@@ -119,11 +119,21 @@ class DriverError(Exception):
     to do.
     """
 
-    def __init__(self, kind: ErrorKind, message: str, *, holder: int | None = None) -> None:
+    def __init__(
+        self,
+        kind: ErrorKind,
+        message: str,
+        *,
+        holder: int | None = None,
+        of_all: bool = False,
+    ) -> None:
         super().__init__(message)
         self.kind = kind
         self.holder = holder
         """For LOCKED: the process id of the holder, where the system tells it."""
+        self.of_all = of_all
+        """Whether it concerns a transaction as a whole rather than something that was asked in it:
+        the engine was lost, and perhaps it is not known whether the transaction was kept."""
 
 
 class UniqueClash(Exception):
