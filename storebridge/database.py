@@ -71,7 +71,11 @@ class Database(Writing):
     def close(self) -> None:
         """End this use of the database; the last one in the process closes the file. Again: no-op.
 
-        TransactionError inside a transaction.
+        It waits for up to `lock_timeout` for another thread's write, and then as long for another
+        process's, whose turn it is to write: closing takes a note out of the file. StoreLockedError
+        if a thread writes for longer, and it is then still open. What is raised behind that, also
+        where another process writes for longer or the disk is full, is raised with the file closed;
+        the next one that opens it then counts again. TransactionError inside a transaction.
         """
         if self._unusable is None:
             self._check_idle()

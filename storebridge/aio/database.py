@@ -137,7 +137,13 @@ class Database:
                     await self.write(watcher.save)
 
     async def close(self) -> None:
-        """Do what waits, then close. Again: no-op."""
+        """Do what waits, then close. Again: no-op.
+
+        Calls that were made before come to their ends, reads, too; then it waits as the database's
+        own does, and raises what that raises. Unless it is then still open, its threads have ended;
+        where the call is cancelled, they do so soon. Close it before its event loop ends: the
+        thread of one that is forgotten stays until the process ends.
+        """
         if not self._writer.is_closed:
             await self._writer.close(self._close)
 
@@ -147,7 +153,8 @@ class Database:
         try:
             self.sync.close()
         except BaseException:
-            self._pool = _readers()  # it stays open
+            if not self.sync.closed:
+                self._pool = _readers()
             raise
 
     async def __aenter__(self) -> Database:

@@ -19,9 +19,10 @@ _MOST_WAITING = 1024
 
 
 class _Call:
-    """A call, the future of its outcome, and whether it must be in no transaction."""
+    """A call, the future of its outcome, whether it must be in no transaction, and whether it may
+    be the last one."""
 
-    __slots__ = ("alone", "args", "error", "function", "future", "result")
+    __slots__ = ("alone", "args", "begun", "closes", "error", "function", "future", "result")
 
     def __init__(
         self,
@@ -29,15 +30,19 @@ class _Call:
         args: tuple[Any, ...],
         future: asyncio.Future[Any],
         alone: bool,
+        closes: bool,
     ) -> None:
         self.function = function
         self.args = args
         self.future = future
         self.alone = alone
+        self.closes = closes
+        self.begun = False
         self.result: Any = None
         self.error: BaseException | None = None
 
     def run(self) -> None:
+        self.begun = True
         self.error = None
         try:
             self.result = self.function(*self.args)
@@ -64,18 +69,21 @@ class Writer:
         """Whether `close` has come to its end, or nearly so."""
         return self._closing
 
-    async def call(self, function: Callable[..., T], *args: Any, alone: bool = False) -> T:
+    async def call(
+        self, function: Callable[..., T], *args: Any, alone: bool = False, closes: bool = False
+    ) -> T:
         """Call a function in the thread, in a transaction with others that wait, each undone alone
         if it raises; `alone`: in none. If the commit fails all of them raise its error. If the
         transaction is lost before, by what one of them raised out of the middle of a change, or
         because the engine gave it up for another process's sake, or cannot say which of them has
-        failed, they are made again one by one.
+        failed, they are made again one by one. `closes`: it is the last one, and the thread ends,
+        if it does not raise, or closes the database all the same.
         """
         self.check()
         await self._room.acquire()
         try:
             self.check()  # it may have been closed meanwhile, and the thread have ended
-            call = _Call(function, args, self._loop.create_future(), alone)
+            call = _Call(function, args, self._loop.create_future(), alone, closes)
         except BaseException:
             self._room.release()
             raise
@@ -98,13 +106,13 @@ class Writer:
         self._name = database.location.text
 
     async def close(self, last: Callable[[], None]) -> None:
-        """Do what waits, then `last`, and end the thread. Whatever `last` raises is raised, and the
-        thread then goes on."""
-        await self.call(last, alone=True)
-        self._closing = True
-        self._calls.put(None)
-        while self._thread.is_alive():
-            await asyncio.sleep(0.001)
+        """Do what waits, then `last`, and end the thread. Whatever `last` raises is raised; the
+        thread goes on if the database is then still open."""
+        try:
+            await self.call(last, alone=True, closes=True)
+        finally:
+            while self._closing and self._thread.is_alive():
+                await asyncio.sleep(0.001)
 
     # --- in the thread ---
 
@@ -135,10 +143,18 @@ class Writer:
 
     # --- in the loop ---
 
+    @property
+    def _is_database_closed(self) -> bool:
+        return self._database is not None and self._database.closed
+
     def _deliver(self, calls: list[_Call]) -> None:
         for call in calls:
             # Only now: of a call that was cancelled, too, the memory was taken up until now.
             self._room.release()
+            if call.closes and call.begun and (call.error is None or self._is_database_closed):
+                # Here, so that no call comes behind it that the thread would not see.
+                self._closing = True
+                self._calls.put(None)
             if call.future.cancelled():
                 continue
             if call.error is None:
