@@ -175,19 +175,27 @@ class DB:
             raise ReadOnlyError(f"{self._path} was opened for reading")
         if self._write_thread == threading.get_ident():
             raise TxError("this thread has a write transaction already")
-        self._write_lock.acquire()
+        taken: list[bool] = []
+        tx = None
         try:
+            # In one step, within which no signal handler can raise: else it would not be known
+            # whether the lock was taken.
+            taken.extend(map(self._write_lock.acquire, (True,)))
             self._check_open()
             if self._failed:
                 raise DatabaseFailedError(self._failed)
             self._release()
             state = self._state
             tx = Tx(self, state.meta, state.pages, writable=True)
+            tx._over = False
+            self._writer = weakref.ref(tx)
+            self._write_thread = threading.get_ident()
         except BaseException:
-            self._write_lock.release()
+            if tx is not None:
+                self._finish(tx)
+            elif taken:
+                self._write_lock.release()
             raise
-        self._writer = weakref.ref(tx)
-        self._write_thread = threading.get_ident()
         return tx
 
     def _begin_read(self) -> Tx:
@@ -198,6 +206,7 @@ class DB:
             self._check_open()
             meta, pages = self._state
             tx = Tx(self, meta, pages, writable=False)
+            tx._over = False
             self._readers[id(tx)] = (meta.txid, weakref.ref(tx))
         return tx
 

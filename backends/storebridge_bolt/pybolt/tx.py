@@ -57,7 +57,7 @@ class Tx:
         self._meta = meta
         self._pages = pages
         self._writable = writable
-        self._over = False
+        self._over = True  # until whoever begins it has it: what nobody has must not end itself
         self._dropped: set[int] = set()
         self._trims = False  # whether its commit, though it changed nothing, ends the file earlier
         self._root = Bucket(self, PagedTree(pages, meta.root), meta.sequence)
