@@ -18,12 +18,13 @@ blocks: dict[int, Database] = {}
 class TransactionBlock:
     """The block of `with database.transaction()`."""
 
-    __slots__ = ("_database", "_mark", "_unit")
+    # Of the class, so that they are there wherever an exception out of a signal handler strikes.
+    _unit: Unit | None = None
+    _mark: Mark | None = None
+    _is_left = False
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._unit: Unit | None = None
-        self._mark: Mark | None = None
 
     def __enter__(self) -> Database:
         database = self._database
@@ -78,8 +79,16 @@ class TransactionBlock:
             self._unit = None
 
     def __del__(self) -> None:
-        # An exception out of a signal handler can strike before the first step of `__exit__`.
-        unit = self._unit
-        if unit is not None and self._mark is None and self._database._own_unit() is unit:
+        # Such an exception can strike before the first step of `__exit__`; and here, too.
+        try:
+            if self._unit is not None:
+                self._end_if_left(self._unit)
+        finally:
+            if self._unit is not None:
+                self._end_if_left(self._unit)
+
+    def _end_if_left(self, unit: Unit) -> None:
+        if self._mark is None and (self._is_left or self._database._own_unit() is unit):
+            self._is_left = True
             blocks.pop(get_ident(), None)
             self._database.rollback()

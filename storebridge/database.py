@@ -85,20 +85,20 @@ class Database(Writing):
         """Close the file whoever uses it, once no other thread writes. StoreLockedError, and still
         open, if one does for longer than `lock_timeout`."""
         self._check_idle()
-        self._turn.take()
+        self._turn.hold(self._close_now)
+
+    def _close_now(self) -> None:
         try:
             if self._opener is not None:
                 self._remove_mark(self._opener)
         finally:
             self._unusable = f"{self.location.text}: the database is closed"
-            self._turn.give()
             self.driver.close()
 
     def _check_idle(self) -> None:
         inside = "a snapshot" if get_ident() in self._snapshots else "a transaction"
         if inside == "a snapshot" or self._own_unit() is not None:
             raise TransactionError(f"{self.location.text}: close() inside {inside}")
-        self._turn.check_not_mine()
 
     def _remove_mark(self, opener: Owner) -> None:
         try:
@@ -187,18 +187,13 @@ class Database(Writing):
         self._check_open()
         self._check_no_transaction()
         # The driver may write, and its writers take turns.
-        self._turn.take()
-        try:
-            self._guarded(self.driver.create_tables, tables, meta.LAYOUT)
-        finally:
-            self._turn.give()
+        self._turn.hold(self._guarded, self.driver.create_tables, tables, meta.LAYOUT)
 
     def _check_no_transaction(self) -> None:
         if self._own_unit() is not None:
             raise TransactionError(
                 f"{self.location.text}: no store can be added in a transaction, open it before"
             )
-        self._turn.check_not_mine()
 
     def tables(self) -> list[Table]:
         """Every table of the database."""

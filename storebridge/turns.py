@@ -8,12 +8,13 @@ from collections import deque
 from collections.abc import Callable
 from threading import Lock, RLock, get_ident
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 from storebridge.errors import StoreLockedError, TransactionError
 from storebridge.statistics import Statistics
 
 logger = logging.getLogger("storebridge")
+T = TypeVar("T")
 _LOOK = 0.1
 """Seconds after which who waits looks whether it was forgotten: an exception out of a signal
 handler may have struck whoever was about to call it."""
@@ -111,9 +112,26 @@ class Turn:
         if not self.try_take():
             self.stand_in_line(Job())
 
+    def hold(self, call: Callable[..., T], *args: Any) -> T:
+        """Call something while the turn is the thread's. Errors as of `take`.
+
+        The turn is taken within what gives it back: an exception out of a signal handler may strike
+        as soon as it is taken. It may also strike while it is given back, so that is done again.
+        """
+        self.check_not_mine()
+        try:
+            try:
+                self.take()
+                return call(*args)
+            finally:
+                self.give()
+        finally:
+            if self._lock._is_owned():  # type: ignore[attr-defined]
+                self.give()
+
     def give(self) -> None:
         """Let the next thread write, if this one was writing."""
-        if self.is_mine:
+        if self._lock._is_owned():  # type: ignore[attr-defined]
             self._lock.release()
             if self.line:
                 self._call_next()

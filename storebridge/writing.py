@@ -315,11 +315,7 @@ class Writing(Reading):
         if self._turn.is_mine:
             return problems
         # A thread may have written while an engine without snapshots looked at its files.
-        self._turn.take()
-        try:
-            return super().engine_check()
-        finally:
-            self._turn.give()
+        return self._turn.hold(super().engine_check)
 
 
 def _run(unit: Unit, jobs: list[Job]) -> Job | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -89,12 +90,10 @@ def reclaim(database: Database, pace: Pace, above: float) -> str | None:
     if share < above:
         return f"{share:.0%} of the space is free, which is under {above:.0%}"
     try:
-        pace.take()
-        return database._guarded(database.driver.reclaim, pace.breathe).skipped
+        reclaim = partial(database.driver.reclaim, pace.breathe)
+        return pace.hold(lambda: database._guarded(reclaim).skipped)
     except StorebridgeError as error:
         return str(error)
-    finally:
-        pace.give()
 
 
 def _check_may(database: Database, *, dry_run: bool) -> None:

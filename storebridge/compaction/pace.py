@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -37,22 +38,24 @@ class Pace:
         self._pause()
         return result
 
-    def take(self) -> None:
-        """Take the turn."""
-        self._database._turn.take()
-        self._taken = perf_counter()
+    def hold(self, call: Callable[..., T], *args: Any) -> T:
+        """Call something that has the turn, and may `breathe`."""
+        turn = self._database._turn
+        return turn.hold(partial(self._timed, call, *args))
 
-    def give(self) -> None:
-        """Give the turn back, if it is there to give."""
-        if self._database._turn.is_mine:
-            self._database._turn.give()
+    def _timed(self, call: Callable[..., T], *args: Any) -> T:
+        self._taken = perf_counter()
+        try:
+            return call(*args)
+        finally:
             self._note()
 
     def breathe(self) -> None:
         """Give the turn away, and take it again when others have had time to take it."""
         self._database._turn.give()
         self._pause()
-        self.take()
+        self._database._turn.take()
+        self._taken = perf_counter()
 
     def _pause(self) -> None:
         time.sleep(min(max(self._note(), _SHORTEST_PAUSE), _LONGEST_PAUSE))
