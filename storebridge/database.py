@@ -26,7 +26,6 @@ from storebridge.location import Location
 from storebridge.owner import Owner
 from storebridge.recount import RecountReport
 from storebridge.spec import StoreLayout
-from storebridge.transaction import Unit
 from storebridge.turns import Turn
 from storebridge.watching import Watcher, follow
 from storebridge.writing import Writing
@@ -63,7 +62,7 @@ class Database(Writing):
         """See `on_compact`."""
         self.retention: tuple[Retention, ...] = ()
         """What `compact()` lets go if it is not told: what the environment says."""
-        self._disowned: Unit | None = None
+        self._disowned: object = None
         self._on_close: Callable[[Database], None] = Database.close_driver
 
     # --- opening and closing: see opening.py ---
@@ -116,7 +115,8 @@ class Database(Writing):
         """What a forked child does: the parent's locks and connections are not its own."""
         self._unusable = f"{self.location.text}: opened before a fork; open it again in the child"
         # Not even rolled back: that, too, would be done to the parent's connection.
-        self._disowned, self._unit = self._unit, None
+        self._disowned = (self._unit, self._snapshots)
+        self._unit, self._snapshots = None, {}
         # Threads that the child does not have may have been about to use it.
         self._turn = Turn(self.location.text, self.location.options.lock_timeout, self.statistics)
         blocks.clear()

@@ -169,8 +169,10 @@ class Reading:
         try:
             yield
         finally:
-            del self._snapshots[thread]
-            transaction.rollback()
+            if (
+                self._snapshots.pop(thread, None) is not None
+            ):  # else it is a forked child's parent's
+                transaction.rollback()
 
     def _shared_reader(self) -> Transaction | None:
         if self._unusable is not None:

@@ -120,6 +120,7 @@ def follow(database: Database, watcher: Watcher, timeout: float | None) -> Itera
     quiet_since = monotonic()
     try:
         while True:
+            database._check_open()
             news.clear()
             for event in watcher.next_events():
                 yield event
@@ -134,6 +135,8 @@ def follow(database: Database, watcher: Watcher, timeout: float | None) -> Itera
                 left = min(left, quiet_since + timeout - monotonic())
                 if left <= 0:
                     return
+            # In a child that was forked while this was left, nobody tells, nor gives a lock back.
+            database._check_open()
             news.wait(left)
     finally:
         database.off_events(news.set)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from threading import Lock, get_ident, main_thread
+from threading import get_ident, main_thread
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -53,8 +53,9 @@ class Writing(Reading):
         self._turn = Turn(location.text, location.options.lock_timeout, self.statistics)
         self._pipelined = driver if isinstance(driver, Pipelined) else None
         self._opener: Owner | None = None
-        self._listeners: tuple[Callable[[], object], ...] = ()
-        self._listeners_lock = Lock()
+        # A list, which is changed in one step: a lock could be held where the garbage collector ends
+        # a watcher, or by a thread that a forked child does not have.
+        self._listeners: list[Callable[[], object]] = []
 
     def write(self, operation: Callable[..., T], *args: Any) -> T:
         """Run `operation(unit, *args)` in the thread's transaction, or in one of its own.
@@ -251,22 +252,21 @@ class Writing(Reading):
             self.rollback()
             self._raise(error)
         if self._listeners and unit.has_events:
-            for listener in self._listeners:
+            for listener in tuple(self._listeners):
                 listener()
 
     def on_events(self, listener: Callable[[], object]) -> None:
         """Call `listener()` after each commit of this process that has events, in the thread that
         committed, and, where the engine tells, after those of others. It must be quick and not
         raise."""
-        with self._listeners_lock:
-            self._listeners = (*self._listeners, listener)
+        self._listeners.append(listener)
         if isinstance(self.driver, Notifier):
             self.driver.add_listener(listener)
 
     def off_events(self, listener: Callable[[], object]) -> None:
         """Call it no more."""
-        with self._listeners_lock:
-            self._listeners = tuple(each for each in self._listeners if each != listener)
+        if listener in self._listeners:
+            self._listeners.remove(listener)
         if isinstance(self.driver, Notifier):
             self.driver.remove_listener(listener)
 

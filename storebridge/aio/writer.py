@@ -96,6 +96,8 @@ class Writer:
         if self._closing:
             raise StoreClosedError(f"{self._name}: the database is closed")
         if asyncio.get_running_loop() is not self._loop:
+            if self._database is not None:
+                self._database._check_open()  # in a forked child it is its parent's
             raise ConfigurationError(
                 f"{self._name}: was opened in another event loop; open it in the one that uses it"
             )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
@@ -14,34 +16,45 @@ class Ears(ABC):
     a thread, and `stop_listening` makes it return."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._hearers: tuple[Heard, ...] = ()
+        self._begin()
+        _all.add(self)
+
+    def _begin(self) -> None:
+        # The garbage collector may end a watcher in the midst of what the lock is for.
+        self._lock = threading.RLock()
+        self._hearers: list[Heard] = []
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
     def add(self, heard: Heard) -> None:
         """Have this called, in the thread that listens."""
         with self._lock:
-            if self._thread is None:
-                self._stop = threading.Event()
-                thread = threading.Thread(
-                    target=self.listen, args=(self._stop,), name="storebridge-listen", daemon=True
-                )
-                thread.start()  # there may be no thread to be had: then nobody listens
-                self._thread = thread
-            self._hearers = (*self._hearers, heard)
+            self._hearers.append(heard)
+            if self._thread is not None:
+                return
+            self._stop = threading.Event()
+            thread = threading.Thread(
+                target=self.listen, args=(self._stop,), name="storebridge-listen", daemon=True
+            )
+            try:
+                thread.start()
+            except BaseException:  # there may be no thread to be had: then nobody listens
+                self._hearers.remove(heard)
+                raise
+            self._thread = thread
 
     def remove(self, heard: Heard) -> None:
         """Call it no more. The thread ends soon after the last one."""
         with self._lock:
-            self._hearers = tuple(each for each in self._hearers if each != heard)
+            if heard in self._hearers:
+                self._hearers.remove(heard)
             if not self._hearers:
                 self._end()
 
     def close(self) -> None:
         """Stop for all, and wait until that is done."""
         with self._lock:
-            self._hearers = ()
+            self._hearers.clear()
             thread = self._end()
         if thread is not None:
             thread.join()
@@ -62,5 +75,17 @@ class Ears(ABC):
 
     def tell(self) -> None:
         """Call who wants to hear."""
-        for heard in self._hearers:
+        for heard in tuple(self._hearers):
             heard()
+
+
+_all: weakref.WeakSet[Ears] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    """In a forked child: the thread that listens is the parent's, and so are the hearers."""
+    for ears in list(_all):
+        ears._begin()
+
+
+os.register_at_fork(after_in_child=_forget_all)

@@ -94,12 +94,9 @@ class DB:
         self._freelist: Freelist | None = None  # read when a write transaction needs it
         self._durable_txid = -1  # the last state whose meta is known to be on disk
         self._readers: dict[int, tuple[int, weakref.ref[Tx]]] = {}
-        self._mutex = threading.Lock()  # the state and the readers, for moments
-        self._file_lock = threading.Lock()  # while a commit writes, or the file is closed
-        self._write_lock = threading.Lock()  # from the beginning of a write to its end
+        self._make_locks()
         self._write_thread: int | None = None
         self._writer: weakref.ref[Tx] | None = None
-        self._batcher = Batcher(self)
         if not read_only and not os.path.exists(self._path):
             create_file(self._path, new_file(size), mode)
         self._file = self.file_class(self._path, read_only=read_only, lock_timeout=lock_timeout)
@@ -113,6 +110,12 @@ class DB:
             raise
         self._closed = None
         _open_databases[id(self)] = weakref.ref(self)
+
+    def _make_locks(self) -> None:
+        self._mutex = threading.Lock()  # the state and the readers, for moments
+        self._file_lock = threading.Lock()  # while a commit writes, or the file is closed
+        self._write_lock = threading.Lock()  # from the beginning of a write to its end
+        self._batcher = Batcher(self)
 
     def _fill_empty_file(self, page_size: int) -> None:
         try:
@@ -398,6 +401,8 @@ class DB:
         self._forked = True
         for tx in self._transactions():
             tx._end()
+        # Threads that the child does not have may hold them.
+        self._make_locks()
 
     def __del__(self) -> None:
         if not getattr(self, "_closed", "never opened"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -144,6 +146,28 @@ def test_another_event_loop(location: str) -> None:
     executions = loop.run_until_complete(opened())
     asyncio.run(used(executions))
     assert loop.run_until_complete(executions.count()) == 0
+    loop.run_until_complete(executions.close())
+    loop.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_in_a_forked_child(location: str) -> None:
+    """The threads are the parent's: the child is told at once that it has to open its own."""
+    loop = asyncio.new_event_loop()
+    executions = loop.run_until_complete(aio.open_execution_store(location))
+    pid = os.fork()
+    if pid == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(10)
+        status = 1
+        try:
+            for call in (executions.create(Execution(job_id="j")), executions.count()):
+                with pytest.raises(StoreClosedError, match="before a fork"):
+                    asyncio.run(call)  # type: ignore[arg-type]
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(pid, 0)[1] == 0
     loop.run_until_complete(executions.close())
     loop.close()
 

@@ -363,7 +363,31 @@ def test_a_watcher_that_is_collected(stores: Stores) -> None:
     assert stores.jobs.get("outer")
     assert database.checkpoint("c") is None
     assert next(database.watch(checkpoint="c", timeout=0)) == first
-    assert database._listeners == ()
+    assert database._listeners == []
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "lmdb"])
+def test_a_watcher_that_is_collected_while_another_begins(backend: str, tmp_path: Path) -> None:
+    """In the midst of that: it waits for nobody, and the other one hears."""
+    with open_database(f"{backend}://{tmp_path}/x?durability=off") as database:
+        jobs = JobStore(database)
+        jobs.create(Job())
+        left = [database.watch(after=0)]
+        next(left[0])
+        stays = threading.Event()
+        ears = database.driver._ears  # type: ignore[attr-defined]
+        with ears._lock:
+            left.clear()
+            gc.collect()
+            database.on_events(stays.set)
+        jobs.create(Job())
+        assert stays.wait(10)
+        stays.clear()
+        ears.tell()
+        assert stays.is_set()
+        assert ears._thread is not None
+        assert ears._thread.is_alive()
+        database.off_events(stays.set)
 
 
 def test_a_check_of_the_file(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
