@@ -53,8 +53,8 @@ class Writing(Reading):
         self._turn = Turn(location.text, location.options.lock_timeout, self.statistics)
         self._pipelined = driver if isinstance(driver, Pipelined) else None
         self._opener: Owner | None = None
-        # A list, which is changed in one step: a lock could be held where the garbage collector ends
-        # a watcher, or by a thread that a forked child does not have.
+        # A list, changed in one step: a lock could be held where the garbage collector ends a
+        # watcher, or by a thread that a forked child does not have.
         self._listeners: list[Callable[[], object]] = []
 
     def write(self, operation: Callable[..., T], *args: Any) -> T:
