@@ -163,7 +163,7 @@ def test_in_a_forked_child(location: str) -> None:
         try:
             for call in (executions.create(Execution(job_id="j")), executions.count()):
                 with pytest.raises(StoreClosedError, match="before a fork"):
-                    asyncio.run(call)  # type: ignore[arg-type]
+                    asyncio.run(call)
             status = 0
         finally:
             os._exit(status)
