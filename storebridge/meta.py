@@ -48,6 +48,8 @@ class Transfer(msgspec.Struct, frozen=True):
     entries: int = 0
     verified: bool = False
     """Whether it holds everything, and only has to be put in its place."""
+    unindexed: tuple[str, ...] = ()
+    """The tables whose indexes are yet to be made, whatever is in them."""
 
     def __str__(self) -> str:
         at = " ".join([self.table, *map(repr, self.key)]) or "its beginning"

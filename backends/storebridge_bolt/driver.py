@@ -8,7 +8,9 @@ from pathlib import Path
 
 from storebridge.driver.capabilities import Reclaimed, Usage
 from storebridge.driver.contract import DriverError, ErrorKind, Traits
-from storebridge.driver.ordered import OrderedDriver, SpaceName
+from storebridge.driver.ordered import OrderedTransaction, SpaceName
+from storebridge.driver.orderedload import OrderedLoader, OrderedLoadingTransaction
+from storebridge.driver.sortedruns import Pairs
 from storebridge_bolt.pybolt import (
     DB,
     BoltError,
@@ -42,6 +44,8 @@ _NUMBERS = {
     errno.EROFS: ErrorKind.READ_ONLY,
     errno.EIO: ErrorKind.OTHER,
 }
+_FULL = 0.9
+"""How full pages become of what comes in order: some room is left for what comes later."""
 Space = tuple[bytes, ...]
 """The path of a bucket: handles must outlive transactions, which buckets do not."""
 
@@ -94,6 +98,17 @@ class BoltEngine:
     def put_new(self, space: Space, key: bytes, value: bytes) -> bool:
         return self._bucket(space).put_new(key, value)
 
+    def put_sorted(self, space: Space, pairs: Pairs) -> None:
+        bucket = self._bucket(space)
+        if bucket.put_sorted(pairs):
+            bucket.fill_percent = _FULL
+
+    def clear(self, space: Space) -> None:
+        *path, name = space
+        within: Tx | Bucket = self._tx.bucket(*path) if path else self._tx
+        within.delete_bucket(name)
+        self._buckets[space] = within.create_bucket(name)
+
     def delete(self, space: Space, key: bytes) -> None:
         self._bucket(space).delete(key)
 
@@ -121,7 +136,7 @@ def _path(name: SpaceName) -> Space:
     return (f"{name.table}-index".encode(), name.by.encode())
 
 
-class BoltDriver(OrderedDriver[Space]):
+class BoltDriver(OrderedLoader[Space]):
     """An open bolt file."""
 
     traits = Traits(processes="one")
@@ -135,8 +150,16 @@ class BoltDriver(OrderedDriver[Space]):
     def _writable(self) -> bool:
         return not self._db.read_only
 
+    @property
+    def _folder(self) -> Path:
+        return self._path.parent
+
     def _engine(self, write: bool) -> BoltEngine:
         return BoltEngine(self._db.begin(write))
+
+    def begin(self, write: bool, single: bool = False) -> OrderedTransaction[Space]:
+        kind = OrderedLoadingTransaction if write else OrderedTransaction
+        return kind(BoltEngine(self._db.begin(write)), self._tables, self._own)
 
     def kind(self, error: BaseException) -> ErrorKind | None:
         # Once it is open, the system refuses what has nothing to do with how it was asked for.

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import lmdb
 
 from storebridge.driver.capabilities import Reader, Reclaimed, Usage
 from storebridge.driver.contract import DriverError, ErrorKind, Table, Traits
 from storebridge.driver.fileears import FileEars
-from storebridge.driver.ordered import OrderedDriver, OrderedTransaction, SpaceName, space_names
+from storebridge.driver.ordered import OrderedTransaction, SpaceName, space_names
+from storebridge.driver.orderedload import OrderedLoader
 from storebridge_lmdb import swap, verify
 from storebridge_lmdb.engine import ReadEngine, Space, WriteEngine, database_name
 from storebridge_lmdb.environment import Environment
@@ -22,7 +24,7 @@ _LEAST_GAIN = 2**16
 """Bytes that are not worth a copy."""
 
 
-class LmdbDriver(OrderedDriver[Space]):
+class LmdbDriver(OrderedLoader[Space]):
     """An open LMDB environment."""
 
     traits = Traits(processes="many")
@@ -38,6 +40,10 @@ class LmdbDriver(OrderedDriver[Space]):
     @property
     def _writable(self) -> bool:
         return not self._read_only
+
+    @property
+    def _folder(self) -> Path:
+        return self._environment.path
 
     def _engine(self, write: bool) -> ReadEngine:
         if not write:

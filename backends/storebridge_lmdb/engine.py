@@ -9,6 +9,7 @@ import lmdb
 
 from storebridge.driver.contract import DriverError, ErrorKind
 from storebridge.driver.ordered import SpaceName
+from storebridge.driver.sortedruns import Pairs
 from storebridge_lmdb.environment import Environment
 from storebridge_lmdb.header import pages_of
 
@@ -167,6 +168,19 @@ class WriteEngine(ReadEngine):
 
     def delete(self, space: Space, key: bytes) -> None:
         self._delete(key, b"", space)
+
+    def put_sorted(self, space: Space, pairs: Pairs) -> None:
+        if not pairs:
+            return
+        with self._native.cursor(space) as cursor:
+            # Behind all that is there nothing is looked up, and pages become full.
+            append = not cursor.last() or cursor.key() < pairs[0][0]
+            _, put = cursor.putmulti(pairs, append=append)
+        if put != len(pairs):
+            raise DriverError(ErrorKind.CORRUPT, "lmdb: keys that are not in order")
+
+    def clear(self, space: Space) -> None:
+        self._native.drop(space, delete=False)
 
     def bytes_in_use(self) -> int:
         """The size of all pages that hold something; the rest of the file is free pages."""

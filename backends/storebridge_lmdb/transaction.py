@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lmdb
 
-from storebridge.driver.contract import Key, Values, ValuesOf
+from storebridge.driver.capabilities import IndexPart
+from storebridge.driver.contract import Key, Rows, Values, ValuesOf
 from storebridge.driver.ordered import OrderedTransaction
+from storebridge.driver.orderedload import OrderedLoadingTransaction
 from storebridge.driver.orderedtable import OrderedTable
 from storebridge_lmdb.engine import Space, WriteEngine
 from storebridge_lmdb.environment import Environment
@@ -21,7 +23,7 @@ _tally = OrderedTransaction.tally
 _rebuild = OrderedTransaction.rebuild
 
 
-class WriteTransaction(OrderedTransaction[Space]):
+class WriteTransaction(OrderedLoadingTransaction[Space]):
     """Keeps a log of the calls that changed something. When the map is full they are made once more
     in a larger one. In the log stand names, not methods: tuples of nothing but plain values soon
     are of no concern to the garbage collector, and there may be a hundred thousand.
@@ -82,6 +84,27 @@ class WriteTransaction(OrderedTransaction[Space]):
             self._in_a_larger_map("rebuild", table, values_of)
         self._log.append(("rebuild", table, values_of))
 
+    def put_bodies(self, table: str, rows: Rows) -> None:
+        self._load("put_bodies", table, rows)
+
+    def remove_bodies(self, table: str, keys: Sequence[Key]) -> None:
+        self._removing = True
+        self._load("remove_bodies", table, keys)
+
+    def clear_indexes(self, table: str) -> None:
+        self._removing = True
+        self._load("clear_indexes", table)
+
+    def put_entries(self, part: IndexPart) -> None:
+        self._load("put_entries", part)
+
+    def _load(self, name: str, *arguments: Any) -> None:
+        try:
+            getattr(super(), name)(*arguments)
+        except lmdb.MapFullError:
+            self._in_a_larger_map(name, *arguments)
+        self._log.append((name, *arguments))
+
     def commit(self) -> None:
         self._leave_the_reserve_alone()
         while True:
@@ -120,5 +143,11 @@ class WriteTransaction(OrderedTransaction[Space]):
 
     def _size(self) -> int:
         """About how many bytes the changes may take in the file."""
-        values = [value for call in self._log for value in call if isinstance(value, bytes)]
-        return 2**20 + 2 * sum(map(len, values)) + 4096 * len(self._log)
+        return 2**20 + 2 * _bytes_in(self._log) + 4096 * len(self._log)
+
+
+def _bytes_in(value: Any) -> int:
+    """How long the bodies and encoded keys are together that a call was given."""
+    if isinstance(value, list | tuple):
+        return sum(map(_bytes_in, value))
+    return len(value) if isinstance(value, bytes) else 0

@@ -18,10 +18,10 @@ from storebridge.location import parse_location
 from storebridge.transfer import jsonlines
 from storebridge.transfer.content import Content, content_of
 from storebridge.transfer.exports import export_database, import_database, is_export, opened
-from storebridge.transfer.filling import Skipped
 from storebridge.transfer.migration import MigrationReport
 from storebridge.transfer.migration import migrate as copy
 from storebridge.transfer.progress import Progress, Watch
+from storebridge.transfer.readable import Skipped
 from storebridge.transfer.verification import Difference, Verification, compare
 
 _EVERY = 10.0

@@ -3,6 +3,10 @@
 from storebridge.driver.backend import Backend, Options
 from storebridge.driver.capabilities import (
     Compactor,
+    IndexEntries,
+    IndexPart,
+    Loader,
+    LoadingTransaction,
     Notifier,
     Pipelined,
     PipelinedTransaction,
@@ -44,7 +48,11 @@ __all__ = [
     "Fault",
     "Field",
     "Index",
+    "IndexEntries",
+    "IndexPart",
     "Key",
+    "Loader",
+    "LoadingTransaction",
     "Notifier",
     "Options",
     "Pipelined",

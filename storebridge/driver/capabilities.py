@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from storebridge.driver.backend import Options
-from storebridge.driver.contract import Key, Transaction, Values
+from storebridge.driver.contract import Key, Rows, Transaction, Values
 
 
 class Usage(NamedTuple):
@@ -137,6 +137,59 @@ class Pipelined(Protocol):
 
     def begin_pipelined(self) -> PipelinedTransaction:
         """As `begin(write=True)`."""
+
+
+class IndexPart(NamedTuple):
+    """Entries of an index, in its order, as the driver that made them writes them."""
+
+    table: str
+    by: str
+    pairs: list[tuple[bytes, bytes]]
+
+
+class IndexEntries(Protocol):
+    """What the indexes of one table are to hold, in bounded memory however much that is. To be
+    closed. What it cannot keep for want of room raises an error of kind FULL."""
+
+    def add(self, rows: Rows, values: Sequence[Values]) -> None:
+        """Take note of the entries of these, whose values are these."""
+
+    def parts(self) -> Iterator[IndexPart]:
+        """All of them, index by index, some at a time; once, when all have been added. UniqueClash,
+        with the key of one, for an index that two of them may not both be in.
+        """
+
+    def close(self) -> None:
+        """Forget them."""
+
+
+class LoadingTransaction(Transaction, Protocol):
+    """A write transaction that takes the bodies of a table and its index entries apart. Until it
+    has both, the table is no table yet: whoever fills it in this way sees to it that nobody takes
+    it for one.
+    """
+
+    def put_bodies(self, table: str, rows: Rows) -> None:
+        """Set the bodies of these keys, which are in order, and leave the indexes alone."""
+
+    def remove_bodies(self, table: str, keys: Sequence[Key]) -> None:
+        """Take out these keys, where they are there, and leave the indexes alone."""
+
+    def clear_indexes(self, table: str) -> None:
+        """Take out whatever its indexes hold."""
+
+    def put_entries(self, part: IndexPart) -> None:
+        """Set these index entries."""
+
+
+@runtime_checkable
+class Loader(Protocol):
+    """A driver that fills a table in less time and memory if it gets the bodies first, and then
+    each index in its own order. Its write transactions are `LoadingTransaction`s.
+    """
+
+    def index_entries(self, table: str) -> IndexEntries:
+        """For the entries of a table that was created."""
 
 
 @runtime_checkable

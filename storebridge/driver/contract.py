@@ -139,9 +139,11 @@ class DriverError(Exception):
 class UniqueClash(Exception):
     """Another entry has these fields in a unique index. Nothing was changed."""
 
-    def __init__(self, index: str) -> None:
+    def __init__(self, index: str, key: Key | None = None) -> None:
         super().__init__(index)
         self.index = index
+        self.key = key
+        """Whose fields these are, where it is not the entry of the call."""
 
 
 class Fault(NamedTuple):

@@ -14,12 +14,13 @@ from types import CodeType
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from storebridge.driver import keys
-from storebridge.driver.contract import DriverError, ErrorKind, Index, Key, Table, Values
+from storebridge.driver.contract import DriverError, ErrorKind, Index, Key, Rows, Table, Values
 
 S = TypeVar("S")
 Get = Callable[[S, bytes], bytes | None]
 Put = Callable[[S, bytes, bytes], None]
 Delete = Callable[[S, bytes], None]
+Append = Callable[[bytes], None]
 
 
 class OrderedPath(NamedTuple):
@@ -37,6 +38,7 @@ class OrderedIndex(NamedTuple):
     name: str
     space: Any
     entry: keys.EncodeEntry
+    unique: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,8 @@ class OrderedTable(Generic[S]):
     """Delete the index entries of a table entry."""
     marks: Callable[[bytes, Key, Values], tuple[int, ...]]
     """For each index a number made of the entry that it is to have, 0 for none."""
+    pack: Callable[[Sequence[Append], Sequence[bytes], Rows, Sequence[Values]], None]
+    """For each index, append the entries of these rows, each with its encoded key behind a NUL."""
     clash: Callable[[Get[S], bytes, Key, Values], str | None] | None
     """The unique index where another key has these values; None: the table has no unique index."""
 
@@ -88,7 +92,8 @@ def compile_table(table: Table, space: S, index_spaces: Mapping[str, S | None]) 
         paths[index.name] = OrderedPath(
             place, len(fields), keys.key_encoder(fields), keys.key_decoder(fields)
         )
-        indexes.append(OrderedIndex(index.name, place, keys.entry_encoder(table, index)))
+        entry = keys.entry_encoder(table, index)
+        indexes.append(OrderedIndex(index.name, place, entry, index.unique))
     present = [index for index in table.indexes if index.name in paths]
     functions = _functions(table, present, index_spaces)
     return OrderedTable(table.name, space, encode, decode, tuple(indexes), paths, **functions)
@@ -117,7 +122,7 @@ def _functions(
                     put(space0, f'{escaped[n0]} {escaped[k0]}'.encode(), encoded)
     """
     columns = {field.name: number for number, field in enumerate(table.columns)}
-    add, move, drop, clash, marks = "", "", "", "", ""
+    add, move, drop, clash, marks, pack = "", "", "", "", "", ""
     namespace = keys.entry_names()
     for number, index in enumerate(indexes):
         namespace[f"space{number}"] = spaces[index.name]
@@ -127,6 +132,7 @@ def _functions(
         delete = f"if {old.present or True}: delete(space{number}, {old.expression})\n"
         add += f"    {put}"
         marks += f"hash(({new.expression}, encoded)) if {new.present or True} else 0, "
+        pack += f"        if {new.present or True}: a{number}(({new.expression}) + tail)\n"
         drop += f"    {delete}"
         used = [columns[name] for name in index.fields if name in columns]
         if used:
@@ -144,8 +150,13 @@ def _functions(
         f"def move(put, delete, encoded, key, old, new):\n{key}{was}{becomes}{move}"
         f"def drop(delete, key, old):\n{key}{was}{drop}"
         f"def marks(encoded, key, new):\n{key}{becomes}    return ({marks})\n"
+        f"def pack(appends, raws, rows, values):\n"
+        f"    {keys.unpacking('a', len(indexes), 'appends')}\n"
+        f"    for raw, (key, _), new in zip(raws, rows, values, strict=True):\n"
+        f"        tail = b'\\0' + raw\n"
+        f"    {key}    {becomes}{pack}"
         f"def clash(get, encoded, key, new):\n{key}{becomes}{clash}"
     )
     exec(_code(source), namespace)
-    functions = {name: namespace[name] for name in ("add", "move", "drop", "marks")}
+    functions = {name: namespace[name] for name in ("add", "move", "drop", "marks", "pack")}
     return functions | {"clash": namespace["clash"] if clash else None}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from storebridge.testing.contract.entries import EntryTests
 from storebridge.testing.contract.foreign import ForeignTests
+from storebridge.testing.contract.loading import LoadingTests
 from storebridge.testing.contract.machine import MachineTests
 from storebridge.testing.contract.mending import MendingTests
 from storebridge.testing.contract.numbers import NumberTests
@@ -30,6 +31,7 @@ class DriverConformance(
     ForeignTests,
     ProcessTests,
     ReclaimingTests,
+    LoadingTests,
     MachineTests,
 ):
     """Every promise of `storebridge.driver.contract`, tested."""

@@ -25,8 +25,9 @@ from storebridge.transfer import jsonlines, places
 from storebridge.transfer.compressed import PLAIN, Format, format_of, writing
 from storebridge.transfer.content import content_of, tables_of
 from storebridge.transfer.digests import Digest, Tell
-from storebridge.transfer.filling import Filling, Skipped
+from storebridge.transfer.filling import Filling
 from storebridge.transfer.progress import Counter, Watch, require_sound
+from storebridge.transfer.readable import Skipped
 
 _PARTIAL = ".partial"
 _SUFFIXES = {".jsonl", ".gz", ".xz", ".zst"}

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import closing, suppress
+from functools import partial
+from itertools import chain
 from math import inf
 from pathlib import Path
 from time import perf_counter
-from typing import NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from storebridge import meta
 from storebridge.database import Database
-from storebridge.driver import Fault, Key, Rows, Table, Transaction, UniqueClash, Values, ValuesOf
+from storebridge.driver import (
+    Fault,
+    IndexEntries,
+    IndexPart,
+    Key,
+    Loader,
+    Rows,
+    Table,
+    Transaction,
+    UniqueClash,
+    Values,
+)
 from storebridge.driver.capabilities import Movable
 from storebridge.errors import (
     ConflictError,
@@ -38,7 +50,9 @@ from storebridge.transfer.content import (
     tables_of,
 )
 from storebridge.transfer.digests import Digest, Digester, TableDigest, Tell, digest_of
+from storebridge.transfer.loading import Batch, Changes, Load, Step
 from storebridge.transfer.places import forget_cached, put_in_place
+from storebridge.transfer.readable import Readable, Skipped
 from storebridge.values import values_from_body
 
 T = TypeVar("T")
@@ -48,29 +62,10 @@ _BYTES = 2**23
 """How much is written in one transaction: many entries, but none that takes long on a slow disk."""
 
 
-class Skipped(NamedTuple):
-    """An entry that was left out, as its body cannot be read."""
-
-    table: str
-    key: Key
-
-
 _Change = tuple[str, Key, Values | None, bytes | None, bool, Values | None]
 """What is to become of an entry: its table and key, the values and the body that it is to have, if
 it is to be there; whether one is there now, and which values it has, if they are known. A plain
 tuple: there is one for each entry."""
-
-
-@dataclass
-class Changes:
-    """What a filling has done so far."""
-
-    added: int = 0
-    replaced: int = 0
-    removed: int = 0
-
-    def __bool__(self) -> bool:
-        return bool(self.added or self.replaced or self.removed)
 
 
 class Filling:
@@ -90,11 +85,10 @@ class Filling:
         StoreLockedError while another process fills it.
         """
         self.changes = Changes()
-        self.left_out: dict[tuple[str, Key], int] = {}
-        """What was skipped, by table and key: the hash of the body."""
+        self._readable = Readable(skip_quarantined)
+        self.left_out = self._readable.left_out
         self.name = location.text
         self._location = location
-        self._skip = skip_quarantined
         self._batch: list[_Change] = []
         self._size, self._room = 0, _FEWEST
         self._clashing: list[_Change] = []
@@ -138,7 +132,10 @@ class Filling:
                 found.owner.pid,
             )
         if found is not None:
-            self._mark = _moved_on(self._mark, found.table, found.key, found.entries)
+            self._mark = msgspec.structs.replace(
+                _moved_on(self._mark, found.table, found.key, found.entries),
+                unindexed=found.unindexed,
+            )
         meta.begin_transfer(unit, self._mark)
         return found
 
@@ -262,38 +259,62 @@ class Filling:
 
     def _fill_table(self, table: Table, content: Content, tell: Tell) -> TableDigest:
         digester = Digester()
-
-        def readable() -> Pages:
-            values_of = values_from_body(table)
-            for rows in content.pages(table):
-                kept = self._readable(table, rows, values_of, content.name)
-                digester.add(kept)
-                if kept:
-                    yield kept
-                tell(len(rows))
-
-        self._write_differences(table, readable(), current_content(self._database).pages(table))
+        there = current_content(self._database).pages(table)
+        found = next(there, None)
+        present = iter(()) if found is None else chain((found,), there)
+        begun = table.name in self._mark.unindexed
+        driver = self._database.driver
+        # The database's own table is never empty: the mark is in it.
+        if isinstance(driver, Loader) and table is not meta.META and (begun or found is None):
+            with closing(driver.index_entries(table.name)) as entries:
+                note = partial(self._database._guarded, entries.add)
+                wanted = self._readable.pages(table, content, digester, note, tell)
+                write = partial(self._write_batch, table)
+                load = Load(table, self.changes, self._room_in, write, begun)
+                load.bodies(wanted, present)
+                load.indexes(self._parts(table, entries), tell)
+        else:
+            keep = self._keep_values
+            wanted = self._readable.pages(table, content, digester, keep, tell)
+            self._write_differences(table, wanted, present)
         return digester.result()
 
-    def _readable(self, table: Table, rows: Rows, values_of: ValuesOf, source: str) -> Rows:
-        """The rows whose values are known, which `_values` then has."""
-        found = [values_of(key, body) for key, body in rows]
-        if None in found:
-            for (key, body), values in zip(rows, found, strict=True):
-                if values is None:
-                    self._note_unreadable(table, key, body, source)
-            rows = [row for row, values in zip(rows, found, strict=True) if values is not None]
-            found = [values for values in found if values is not None]
-        self._values = {row[0]: values for row, values in zip(rows, found, strict=True)}  # type: ignore[misc]
-        return rows
+    def _parts(self, table: Table, entries: IndexEntries) -> Iterator[IndexPart]:
+        parts = entries.parts()
+        try:
+            while (part := self._database._guarded(next, parts, None)) is not None:
+                yield part
+        except UniqueClash as clash:
+            raise self._clash(table.name, clash.key or ()) from None
 
-    def _note_unreadable(self, table: Table, key: Key, body: bytes, source: str) -> None:
-        if not self._skip:
-            raise CorruptStoreError(
-                f"{source}: the body of {shown(key)} in table {table.name} cannot be read: mend it"
-                " or take it out, or skip what is quarantined; a dry run lists all there is"
-            )
-        self.left_out[table.name, key] = hash(body)
+    def _room_in(self, batch: Batch) -> int:
+        return 0 if batch.size >= _BYTES else max(0, self._room - batch.weight)
+
+    def _write_batch(self, table: Table, batch: Batch, complete: bool) -> None:
+        others = tuple(name for name in self._mark.unindexed if name != table.name)
+        mark = msgspec.structs.replace(
+            _moved_on(self._mark, table.name, batch.key, self._mark.entries + batch.bodies),
+            unindexed=others if complete else (*others, table.name),
+        )
+        self._timed(self._apply_steps, batch.steps, mark)
+        self._mark = mark
+
+    def _apply_steps(self, unit: Unit, steps: list[Step], mark: meta.Transfer) -> None:
+        self._require_mark(unit)
+        meta.write_transfer(unit, mark)
+        for name, *arguments in steps:
+            getattr(unit.engine, name)(*arguments)
+
+    def _timed(self, operation: Callable[..., T], *args: Any) -> T:
+        """Write, and see how much may be written in a transaction."""
+        started = perf_counter()
+        result = self._database.write(operation, *args)
+        took = perf_counter() - started
+        self._room = min(_MOST, max(_FEWEST, int(self._room * min(2, _SECONDS / took))))
+        return result
+
+    def _keep_values(self, rows: Rows, found: list[Values]) -> None:
+        self._values = {row[0]: values for row, values in zip(rows, found, strict=True)}
 
     def _write_differences(self, table: Table, wanted: Pages, there: Pages) -> None:
         values_of = values_from_body(table)
@@ -321,27 +342,27 @@ class Filling:
             return
         last = self._batch[-1]
         mark = _moved_on(self._mark, last[0], last[1], self._mark.entries + len(self._batch))
-        started = perf_counter()
         try:
-            self._clashing += self._database.write(self._apply, self._batch, mark)
+            self._clashing += self._timed(self._apply, self._batch, mark)
         except ConflictError:
             if not self._trusting:
                 raise
             # Which entry of those that were sent unasked it was is not told.
             self._trusting = False
-            self._clashing += self._database.write(self._apply, self._batch, mark)
-        took = perf_counter() - started
-        self._room = min(_MOST, max(_FEWEST, int(self._room * min(2, _SECONDS / took))))
+            self._clashing += self._timed(self._apply, self._batch, mark)
         self._mark, self._batch, self._size = mark, [], 0
 
     def _flush_clashing(self) -> None:
         """Entries whose unique fields others had that have given them up since."""
         again, self._clashing = self._clashing, []
         if again and (refused := self._database.write(self._apply, again, self._mark)):
-            raise CorruptStoreError(
-                f"{self._mark.source}: table {refused[0][0]}: {shown(refused[0][1])} has the"
-                " unique fields of another entry: check and mend it before"
-            )
+            raise self._clash(*refused[0][:2])
+
+    def _clash(self, table: str, key: Key) -> CorruptStoreError:
+        return CorruptStoreError(
+            f"{self._mark.source}: table {table}: {shown(key)} has the unique fields of another"
+            " entry: check and mend it before"
+        )
 
     def _apply(self, unit: Unit, batch: list[_Change], mark: meta.Transfer) -> list[_Change]:
         """Write a batch; what clashes with an entry that may yet go is left out and returned."""

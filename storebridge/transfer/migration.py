@@ -15,8 +15,9 @@ from storebridge.opening import is_same_place
 from storebridge.transfer import places
 from storebridge.transfer.content import Content, content_of, tables_of
 from storebridge.transfer.digests import Digest, Digester, TableDigest, digest_of
-from storebridge.transfer.filling import Filling, Skipped
+from storebridge.transfer.filling import Filling
 from storebridge.transfer.progress import Counter, Watch, require_sound
+from storebridge.transfer.readable import Skipped
 from storebridge.values import values_from_body
 
 _ROUNDS = 3

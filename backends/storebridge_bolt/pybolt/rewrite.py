@@ -34,6 +34,7 @@ from .tree import InlineTree, PagedTree, Pages
 
 _MAX_DEPTH = 64
 _MIN_PER_SIDE = 2
+_USUAL_FILL = 0.5
 _BULK = 8  # changes to one leaf from which merging whole lists beats single insertions
 
 Changes = Mapping[bytes, bytes | None]
@@ -114,11 +115,11 @@ class Branch:
 
     A child is a page, or a node to be. `nodes` counts the latter: where there are none the branch
     can be written without looking at each child. `origin` is the page that it was and the children
-    that differ, where nothing else does: then the page is copied instead of encoded. The lists may
-    be shared with the cache; they are replaced, never changed.
+    that differ, where nothing else does: then the page is copied instead of encoded. `kept` is as a
+    leaf's. The lists may be shared with the cache; they are replaced, never changed.
     """
 
-    __slots__ = ("children", "keys", "nodes", "origin", "shrunk")
+    __slots__ = ("children", "kept", "keys", "nodes", "origin", "shrunk")
 
     def __init__(
         self, keys: list[bytes], children: list[int | Leaf | Branch], shrunk: bool = False
@@ -127,6 +128,7 @@ class Branch:
         self.children = children
         self.shrunk = shrunk
         self.nodes = 0
+        self.kept = False
         self.origin: tuple[int, int, list[int]] | None = None  # page, overflow, children
 
     def size(self) -> int:
@@ -139,6 +141,7 @@ class Branch:
     def part(self, start: int, stop: int) -> Branch:
         part = Branch(self.keys[start:stop], self.children[start:stop])
         part.nodes = self.nodes
+        part.kept = self.kept
         return part
 
 
@@ -152,6 +155,8 @@ class TreeWriter:
         self.space = space
         self.pages = space.pages
         self.page_size = space.pages.page_size
+        # Of keys that only grow nobody comes back to the branches that are made now.
+        self.grows = fill > _USUAL_FILL
         self.threshold = int(self.page_size * min(max(fill, 0.1), 1.0))
 
     def rewrite(self, root: int, changes: Changes, keys: list[bytes]) -> int | Node:
@@ -195,7 +200,9 @@ class TreeWriter:
             page = self.space.allocate(overflow + 1)
             replaced = [(index, children[index]) for index in changed]
             content = patch_branch(self.pages.content(origin, overflow), page, replaced)
-        self.pages.cache.keep_branch(page, node.keys, children)
+        cache = self.pages.cache
+        if node.kept or not cache.has_many_branches():
+            cache.keep_branch(page, node.keys, children)
         self.space.write(page, content)
         return page
 
@@ -246,8 +253,10 @@ class TreeWriter:
             leaf.kept = child in self.pages.cache.leaves
             self.space.free(child, overflow)
             return leaf
+        kept = child in self.pages.cache.branches
         keys, children = self.pages.branch(child)
         branch = Branch(keys, list(children[1:]))
+        branch.kept = kept and not self.grows
         branch.origin = (child, overflow, [])
         self.space.free(child, overflow)
         return branch

@@ -94,9 +94,12 @@ class Pages:
         position, size = _KEY_OF_ELEMENT(self.data, element + 4)
         return self.data[element + position : element + position + size]
 
-    def branch(self, page: int) -> Branch:
-        """A branch page's keys, and its children with the first one twice."""
+    def branch(self, page: int, *, keep: bool = False) -> Branch:
+        """A branch page's keys, and its children with the first one twice. `keep`: for who is
+        after one key, and not on the way through many."""
         branch = self.cache.branches.get(page)
+        if branch is None and not keep:
+            branch = self.cache.passed(page)
         if branch is None:
             flags, count, overflow = self.header(page)
             if flags != BRANCH:
@@ -105,7 +108,8 @@ class Pages:
                 keys, children = decode_branch(self.content(page, overflow), count)
             except CorruptError as problem:
                 raise CorruptError(f"page {page}: {problem}") from None
-            branch = self.cache.keep_branch(page, keys, children)
+            remember = self.cache.keep_branch if keep else self.cache.pass_branch
+            branch = remember(page, keys, children)
         return branch
 
     def nested(self, page: int, count: int, overflow: int) -> list[tuple[bytes, BucketValue]]:
@@ -160,7 +164,7 @@ class PagedTree:
                 flags, count, overflow = self.pages.header(page)
                 if flags == LEAF:
                     return self._find_in_leaf(page, count, overflow, key)
-                node = self.pages.branch(page)
+                node = self.pages.branch(page, keep=True)
             page = node[1][bisect_right(node[0], key)]
         raise CorruptError(f"the tree of page {self.root} has a circle")
 

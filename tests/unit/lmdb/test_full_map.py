@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 from storebridge_lmdb import sizes
 from storebridge_lmdb.driver import LmdbDriver
+from storebridge_lmdb.transaction import WriteTransaction
 
-from storebridge.driver import DriverError, ErrorKind, Field, Range, Table, Transaction
+from storebridge.driver import DriverError, ErrorKind, Field, Range, Rows, Table, Transaction
 from tests.unit.lmdb.support import EVENT, Open, names, put
 
 BODY = b"x" * 3000
@@ -170,6 +171,33 @@ def test_a_small_map_grows_by_itself(open_driver: Open, small_start: None) -> No
     grown = driver.describe()["mapsize"]
     assert isinstance(grown, int)
     assert 2000 * 3000 < grown <= 2**26
+    assert list(driver.check()) == []
+
+
+def test_a_small_map_grows_while_a_table_is_loaded(open_driver: Open, small_start: None) -> None:
+    driver = open_driver(map_size="64M")
+    first = driver.describe()["mapsize"]
+    rows: Rows = [((f"t{number:04d}",), BODY) for number in range(2000)]
+    transaction = driver.begin(True)
+    assert isinstance(transaction, WriteTransaction)
+    assert transaction.insert("thing", ("t0000",), ("old",), b"small")
+    with closing(driver.index_entries("thing")) as entries:
+        transaction.clear_indexes("thing")
+        for start in range(0, 2000, 500):
+            page = rows[start : start + 500]
+            entries.add(page, [("new",)] * 500)
+            transaction.put_bodies("thing", page)
+        for part in entries.parts():
+            transaction.put_entries(part)
+    transaction.remove_bodies("thing", [("t9999",)])
+    transaction.commit()
+    reader = driver.begin(False)
+    assert reader.count("thing", Range("state", ("new",))) == 2000
+    assert reader.count("thing", Range("state")) == 2000
+    assert reader.scan("thing", Range(limit=3000)) == (rows, None)
+    assert not list(reader.faults("thing", lambda key, body: ("new",)))
+    reader.rollback()
+    assert driver.describe()["mapsize"] > first  # type: ignore[operator]
     assert list(driver.check()) == []
 
 
