@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from threading import RLock
+from threading import Condition, RLock, get_ident
 from typing import Any, Literal, get_args
 
 from storebridge import meta, times
@@ -39,8 +39,12 @@ logger = logging.getLogger("storebridge")
 INCOMING = ".incoming"
 """Behind the name of a database: where what is to take its place is made."""
 Recount = Literal["auto", "always", "never"]
-_lock = RLock()
-_shared: dict[tuple[str, ...], tuple[Database, int]] = {}
+Place = tuple[str, ...]
+_lock = Condition(RLock())
+"""Held while a location is opened; and, for moments, before and after one is closed."""
+_shared: dict[Place, tuple[Database, int]] = {}
+_closing: dict[Place, int] = {}
+"""Which of them are being closed, by which thread."""
 _abandoned: list[Database] = []
 
 
@@ -84,6 +88,7 @@ def open_even_incomplete(
     read it, one of an older layout."""
     key = place_of(location)
     with _lock:
+        _wait_while_closing(lambda other: other == key)
         if key in _shared:
             database, uses = _shared[key]
             _check_same_options(database, location)
@@ -151,7 +156,7 @@ def _open_for(role: str, location: str | Path | None, env_prefix: str, **how: An
     return database
 
 
-def place_of(location: Location) -> tuple[str, ...]:
+def place_of(location: Location) -> Place:
     """By what two locations are known to be one: the file; or the server, and the backend's own
     options, which say where on it."""
     if location.path:
@@ -182,6 +187,7 @@ def kept_closed(location: Location) -> Iterator[None]:
     """
     assert location.path is not None
     with _lock:
+        _wait_while_closing(lambda other: is_same_place(location, _shared[other][0].location))
         if is_open_here(location):
             raise StoreLockedError(
                 f"{location.text}: open in this process: close it, then do the same again",
@@ -209,20 +215,41 @@ def _check_same_options(database: Database, location: Location) -> None:
         )
 
 
-def _release(key: tuple[str, ...]) -> None:
-    """Give up one use; the last one closes. Nobody can open the location anew before it is."""
-    with _lock:
-        if key not in _shared:
-            return  # another thread closed it meanwhile
-        database, uses = _shared[key]
-        if uses > 1:
-            _shared[key] = (database, uses - 1)
-            return
+def _wait_while_closing(is_meant: Callable[[Place], bool]) -> None:
+    """With the lock held: wait until nothing that is meant is being closed by another thread."""
+    while any(is_meant(key) for key, thread in _closing.items() if thread != get_ident()):
+        _lock.wait()
+
+
+def _release(key: Place) -> None:
+    """Give up one use; the last one closes. Nobody can open the location anew before it is; what is
+    at other places is opened and closed meanwhile."""
+    try:
+        with _lock:
+            _wait_while_closing(lambda other: other == key)
+            if key not in _shared:
+                return  # another thread closed it meanwhile
+            database, uses = _shared[key]
+            if uses > 1:
+                _shared[key] = (database, uses - 1)
+                return
+            _closing[key] = get_ident()
+        database.close_driver()
+    finally:
         try:
-            database.close_driver()
-        finally:
-            if database.closed:
-                del _shared[key]
+            _end_closing(key)
+        finally:  # what an exception out of a signal handler left
+            _end_closing(key)
+
+
+def _end_closing(key: Place) -> None:
+    if _closing.get(key) != get_ident():
+        return
+    with _lock:
+        if key in _shared and _shared[key][0].closed:
+            del _shared[key]
+        _closing.pop(key, None)
+        _lock.notify_all()
 
 
 def _open(location: Location, recount: Recount, clock: Callable[[], datetime]) -> Database:
@@ -374,7 +401,8 @@ def _recount_and_unmark(
 
 def _abandon_all() -> None:
     global _lock
-    _lock = RLock()
+    _lock = Condition(RLock())
+    _closing.clear()
     for database, _ in _shared.values():
         database.abandon()
         # Closing, by the garbage collector too, would disturb the parent.
