@@ -8,7 +8,7 @@ something else than the body does.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,14 +19,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from storebridge import histories, meta
-from storebridge.driver import Fault, Key, Table, Transaction, Values, ValuesOf
+from storebridge.driver import Fault, Key, Table, Transaction, Value, Values, ValuesOf
+from storebridge.driver.pages import Columns
 from storebridge.errors import TransactionError
 from storebridge.histories import Tick
 from storebridge.recount import RecountReport, recount_all, sequence_lag
 from storebridge.spec import StoreLayout, check_labels, label_entry
 from storebridge.times import parse_rfc3339
 from storebridge.transaction import Unit
-from storebridge.values import usual_values, values_from_body
+from storebridge.values import values_from_body
 
 if TYPE_CHECKING:
     from storebridge.database import Database
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 _PAGE = 500
 Watch = Callable[[str, int], None]
 """Told now and then how many entries of which table have been looked at."""
-Note = Callable[[Key, bytes], None]
 
 
 class _Labelled(msgspec.Struct):
@@ -67,6 +67,7 @@ def check(
     files: bool = True,
     history: bool = False,
     watch: Watch | None = None,
+    counted: list[RecountReport] | None = None,
 ) -> Iterator[Fault]:
     """Every fault in the database: the engine's own check of its `files`, bodies that cannot be
     read, columns and index entries that disagree with the bodies, labels, and counters that have
@@ -74,7 +75,7 @@ def check(
 
     `stores`: only of the stores with these names, and of the files. Reads everything, in bounded
     memory and without keeping writers out; a change made meanwhile is not a fault. Whatever
-    `watch` raises ends it.
+    `watch` raises ends it. What was counted on the way is added to `counted`.
     """
     for line in database.engine_check() if files else ():
         yield Fault("", None, line)
@@ -88,34 +89,34 @@ def check(
         one_view = not database.driver.traits.readers_block
         with database.snapshot() if one_view else nullcontext():
             yield from _check_store(database, layout, tick, history=history)
+            (report,) = database.read(_recount, [layout])
+        for state, by in report.drift.items():
+            yield Fault(layout.name, None, f"counter {state or 'of all'!r} is off by {by:+d}")
+        if counted is not None:
+            counted.append(report)
 
 
-def _ticker(watch: Watch | None) -> Tick | None:
-    """Passes every `_PAGE`th entry of a table on."""
-    if watch is None:
-        return None
+def _ticker(watch: Watch | None) -> Tick:
+    """Passes on how many entries of a table have been looked at, every `_PAGE` or so."""
     seen: Counter[str] = Counter()
 
-    def tick(table: str) -> None:
-        seen[table] += 1
-        if seen[table] % _PAGE == 0:
+    def tick(table: str, entries: int) -> None:
+        before = seen[table]
+        seen[table] += entries
+        if watch is not None and seen[table] // _PAGE > before // _PAGE:
             watch(table, seen[table])
 
     return tick
 
 
 def _check_store(
-    database: Database, layout: StoreLayout, tick: Tick | None, *, history: bool
+    database: Database, layout: StoreLayout, tick: Tick, *, history: bool
 ) -> Iterator[Fault]:
     unreadable: dict[Key, None] = {}
     ledger = histories.Ledger(database, layout) if history else None
     for table in layout.tables:
-        if ledger is not None and table is layout.record:
-            values_of = _noting_records(layout, unreadable, ledger, tick)
-        else:
-            note = ledger.event if ledger is not None and table is layout.history else None
-            values_of = _noting(table, unreadable, note, tick)
-        yield from database.iterate(_faults, table.name, values_of)
+        looking = _Looking(layout, table, unreadable, ledger, tick)
+        yield from database.iterate(_faults, table.name, looking)
         for key in unreadable if table is layout.record else ():
             yield Fault(table.name, key, "the body cannot be read: the record is quarantined")
     if ledger is not None:
@@ -129,52 +130,61 @@ def _check_store(
     lag = database.read(sequence_lag, layout)
     if lag:
         yield Fault(layout.history.name, None, f"the next event's number lags behind by {lag}")
-    (report,) = database.read(_recount, [layout])
-    for state, by in report.drift.items():
-        yield Fault(layout.name, None, f"counter {state or 'of all'!r} is off by {by:+d}")
 
 
-def _noting(
-    table: Table, unreadable: dict[Key, None], note: Note | None, tick: Tick | None
-) -> ValuesOf:
-    """The values of bodies; notes which cannot be read, and who else wants to see them."""
-    values_of = values_from_body(table)
-    name = table.name
+class _Looking:
+    """The values of a table's bodies, for a driver that compares them with what it has. Notes which
+    cannot be read, and tells the ledger of what it sees on the way."""
 
-    def noting(key: Key, body: bytes) -> Values | None:
-        if tick is not None:
-            tick(name)
-        if note is not None:
-            note(key, body)
-        values = values_of(key, body)
+    def __init__(
+        self,
+        layout: StoreLayout,
+        table: Table,
+        unreadable: dict[Key, None],
+        ledger: histories.Ledger | None,
+        tick: Tick,
+    ) -> None:
+        self._values = values_from_body(table)
+        self._unreadable = unreadable
+        self._tick = partial(tick, table.name)
+        self._records = ledger if table is layout.record else None
+        self._events = ledger if table is layout.history else None
+        names = [column.name for column in table.columns]
+        self._state = names.index("state") if layout.states and table is layout.record else None
+
+    def __call__(self, key: Key, body: bytes) -> Values | None:
+        """See `ValuesOf`."""
+        self._tick(1)
+        if self._records is not None:
+            self._records.record(str(key[0]), body)
+        if self._events is not None:
+            self._events.events(key[:1], (body,))
+        values = self._values(key, body)
         if values is None:
-            unreadable[key] = None
+            self._unreadable[key] = None
         return values
 
-    return noting
+    def page(self, keys: Columns, bodies: Sequence[bytes]) -> Columns | None:
+        """See `PagedValues`."""
+        if self._records is None:
+            found = self._values.page(keys, bodies)
+        elif (found := self._known(keys[0], bodies)) is None:
+            return None
+        if self._events is not None:
+            self._events.events(keys[0], bodies)
+        if found is not None:
+            self._tick(len(bodies))
+        return found
 
-
-def _noting_records(
-    layout: StoreLayout, unreadable: dict[Key, None], ledger: histories.Ledger, tick: Tick | None
-) -> ValuesOf:
-    """The same of records, for a ledger, which is told of each. Nearly always one look into a body
-    serves both."""
-    table = layout.record
-    usual = usual_values(table.columns)
-    any_values_of = _noting(table, unreadable, ledger.record, None)
-    known, name = ledger.known, table.name
-    state_at = [c.name for c in table.columns].index("state") if layout.states else None
-
-    def noting(key: Key, body: bytes) -> Values | None:
-        if tick is not None:
-            tick(name)
-        values, revision = (usual(body) if usual is not None else None) or (None, None)
-        if values is None or revision is None:
-            return any_values_of(key, body)
-        known(key[0], revision, None if state_at is None else values[state_at])
-        return values
-
-    return noting
+    def _known(self, ids: Sequence[Value], bodies: Sequence[bytes]) -> Columns | None:
+        """One look into the bodies of records serves their indexes and the ledger."""
+        found = self._values.usual and self._values.usual(bodies)
+        if not found or None in found.revisions:
+            return None
+        assert self._records is not None
+        states = None if self._state is None else found.columns[self._state]
+        self._records.known(ids, found.revisions, states)
+        return found.columns
 
 
 def _recount(transaction: Transaction, layouts: Iterable[StoreLayout]) -> list[RecountReport]:
@@ -240,16 +250,16 @@ def recount(
     if repair and database.in_transaction:
         raise TransactionError("a repair cannot be undone, so it cannot be in a transaction")
     names = set(database.refresh() if stores is None else stores)
+    reports: list[RecountReport] = []
     look = partial(check, database, stores=names, files=False, history=True, watch=watch)
-    found = list(look()) if deep else []
-    left = found
+    found = left = list(look(counted=reports)) if deep else []
     if repair and found:
-        reports = mend(database, found).recounts
+        reports = list(mend(database, found).recounts)
         left = list(look())
     elif repair:
-        reports = tuple(database.write_apart(_set_right, database, names))
-    else:
-        reports = tuple(database.read(_recount, _named(database, names)))
+        reports = database.write_apart(_set_right, database, names)
+    elif not deep:
+        reports = database.read(_recount, _named(database, names))
     return tuple(
         replace(
             report,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import groupby
+from operator import mul
 
 import msgspec
 
@@ -26,8 +27,9 @@ from storebridge.times import rfc3339
 from storebridge.transaction import Unit
 
 _PAGE = 500
-Tick = Callable[[str], None]
-"""Told the name of a table whenever an entry of it has been looked at."""
+_ENDS = {CREATED, DELETED, REPAIRED}
+Tick = Callable[[str, int], None]
+"""Told of which table how many more entries have been looked at."""
 
 
 class _Head(msgspec.Struct):
@@ -70,64 +72,79 @@ class Ledger:
         self._doubtful = False
         self._faults: dict[str, str] = {}
 
-    def record(self, key: Key, body: bytes) -> None:
+    def record(self, record_id: str, body: bytes) -> None:
         """Take in a record."""
-        record_id = str(key[0])
         try:
             head = _head(self._layout, body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             self._unreadable.add(record_id)
         else:
-            self._sum += hash((record_id, head.revision, head.state))
+            self._sum += _number(record_id, head)
 
-    def known(self, record_id: Value, revision: int, state: Value | None) -> None:
-        """Take in a record that somebody has read already."""
-        self._sum += hash((record_id, revision, state))
+    def known(
+        self,
+        ids: Sequence[Value],
+        revisions: Sequence[int | None],
+        states: Sequence[Value] | None,
+    ) -> None:
+        """Take in records that somebody has read already; `states` None: they have none."""
+        told = [None] * len(ids) if states is None else states
+        stands = map(hash, zip(revisions, told, strict=True))
+        self._sum += sum(map(mul, map(hash, ids), stands))
 
-    def event(self, key: Key, body: bytes) -> None:
-        """Take in an event."""
-        if key[0] != self._id:
-            self._close()
-            self._id, self._last, self._doubtful = str(key[0]), None, False
+    def events(self, ids: Sequence[Value], bodies: Sequence[bytes]) -> None:
+        """Take in events of records with these ids."""
         try:
-            told = _decode_told(body)
+            told: Sequence[_Told | None] = list(map(_decode_told, bodies))
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            self._doubtful = True
-            return
-        last, self._last = self._last, told
-        if told.kind == CREATED:
-            follows = last is None or last.kind == DELETED
-        elif last is None:
-            follows = told.kind == DELETED and self._horizon is not None
-        elif told.kind == DELETED:
-            follows = last.kind != DELETED and told.revision in (last.revision, 0)
-        else:
-            follows = last.kind != DELETED and told.revision == last.revision + 1
-        if not follows or told.kind == REPAIRED:
-            self._doubtful = True
+            told = list(map(_told, bodies))
+        record_id, last, doubtful = self._id, self._last, self._doubtful
+        for own_id, event in zip(ids, told, strict=True):
+            if own_id != record_id:
+                if doubtful or last is None or last.kind == DELETED or self._unreadable:
+                    self._sum -= self._end_of(record_id, last, doubtful)
+                else:
+                    self._sum -= hash(record_id) * hash((last.revision, last.state))
+                record_id, last, doubtful = str(own_id), None, False
+            if event is None:
+                doubtful = True
+                continue
+            if last is None:
+                follows = event.kind == CREATED or self._may_begin(event)
+            elif event.kind in _ENDS or last.kind == DELETED:
+                follows = _follows_anew(last, event)
+            else:
+                follows = event.revision == last.revision + 1
+            if not follows:
+                doubtful = True
+            last = event
+        self._id, self._last, self._doubtful = record_id, last, doubtful
 
-    def _close(self) -> None:
-        record_id, last = self._id, self._last
+    def _may_begin(self, event: _Told) -> bool:
+        """Whether an event other than the making of a record is beyond doubt at the beginning."""
+        return event.kind == DELETED and self._horizon is not None
+
+    def _end_of(self, record_id: str | None, last: _Told | None, doubtful: bool) -> int:
+        """What a history takes away that is over."""
         if record_id is None or record_id in self._unreadable:
-            return
-        if self._doubtful or last is None:
-            self._look_at(record_id)
-        elif last.kind != DELETED:
-            self._sum -= hash((record_id, last.revision, last.state))
+            return 0
+        if doubtful or last is None:
+            return self._look_at(record_id)
+        return 0 if last.kind == DELETED else _number(record_id, last)
 
-    def _look_at(self, record_id: str) -> None:
+    def _look_at(self, record_id: str) -> int:
         problem = self._database.read(_problem_of, self._layout, record_id)
         if problem is not None:
             self._faults[record_id] = problem
         body = self._database.get(self._layout.record.name, (record_id,))
-        if body is not None:
-            head = _head(self._layout, body)
-            self._sum -= hash((record_id, head.revision, head.state))
+        if body is None:
+            return 0
+        return _number(record_id, _head(self._layout, body))
 
-    def faults(self, tick: Tick | None) -> Iterator[Fault]:
+    def faults(self, tick: Tick) -> Iterator[Fault]:
         """Records that their history does not lead to, and histories whose record is lost; to be
         asked for at the end."""
-        self._close()
+        self._sum -= self._end_of(self._id, self._last, self._doubtful)
         self._id = None
         table = self._layout.history.name
         if self._sum:
@@ -136,7 +153,30 @@ class Ledger:
             yield from (Fault(table, (name,), problem) for name, problem in self._faults.items())
 
 
-def _faults(database: Reading, layout: StoreLayout, tick: Tick | None) -> Iterator[Fault]:
+def _number(record_id: str, stands: _Head | _Told) -> int:
+    """What a record adds to the sum. Python's hash of all three is nearly linear in each of them: a
+    sum of those is often the same when two records exchange their states."""
+    return hash(record_id) * hash((stands.revision, stands.state))
+
+
+def _follows_anew(last: _Told, event: _Told) -> bool:
+    """Whether an event is beyond doubt behind another, where one of them begins or ends a life."""
+    if last.kind == DELETED:
+        return event.kind == CREATED
+    # After a repair the revision goes on, but what was repaired is to be looked at.
+    if event.kind == DELETED:
+        return event.revision in (last.revision, 0)
+    return event.revision == last.revision + 1 and event.kind not in (CREATED, REPAIRED)
+
+
+def _told(body: bytes) -> _Told | None:
+    try:
+        return _decode_told(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+
+
+def _faults(database: Reading, layout: StoreLayout, tick: Tick) -> Iterator[Fault]:
     """Looks at all of them, page by page. What looks wrong between two pages, as a change made
     meanwhile may, is looked at again in one view before it is called a fault."""
     horizon = database.read(meta.read_horizon, layout.name)
@@ -181,7 +221,7 @@ def history_of(transaction: Transaction, layout: StoreLayout, record_id: str) ->
 
 
 def _side_by_side(
-    database: Reading, layout: StoreLayout, tick: Tick | None
+    database: Reading, layout: StoreLayout, tick: Tick
 ) -> Iterator[tuple[str, bytes | None, Iterator[Event]]]:
     """Each record with its events, in the order of ids; one of them may be missing."""
     records = _ticking(database, layout.record.name, tick)
@@ -201,10 +241,9 @@ def _side_by_side(
             history = next(histories, None)
 
 
-def _ticking(database: Reading, table: str, tick: Tick | None) -> Iterator[tuple[Key, bytes]]:
+def _ticking(database: Reading, table: str, tick: Tick) -> Iterator[tuple[Key, bytes]]:
     for row in database.rows(table):
-        if tick is not None:
-            tick(table)
+        tick(table, 1)
         yield row
 
 

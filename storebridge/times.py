@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from storebridge.errors import InvalidRecordError
@@ -21,6 +22,17 @@ def microseconds(time: datetime) -> int:
     """Microseconds since 1970."""
     since = time - EPOCH
     return (since.days * 86400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+def all_microseconds(times: Sequence[datetime | None]) -> list[int | None]:
+    """The same of each; None for None. Written out, as a call for each would take half as long
+    again."""
+    return [
+        None
+        if time is None
+        else ((since := time - EPOCH).days * 86400 + since.seconds) * 1_000_000 + since.microseconds
+        for time in times
+    ]
 
 
 def rfc3339(time: datetime) -> str:

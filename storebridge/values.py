@@ -5,48 +5,65 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from keyword import iskeyword
-from operator import attrgetter
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
+from msgspec.structs import astuple
 
 from storebridge.canonical import MAX_INTEGER, MIN_INTEGER
-from storebridge.driver import Field, Key, Table, Values, ValuesOf
+from storebridge.driver import Field, Key, Table, Values
+from storebridge.driver.pages import Columns
 from storebridge.limits import MAX_INDEXED, check_integer, check_text
-from storebridge.times import microseconds, parse_rfc3339
+from storebridge.times import all_microseconds, microseconds, parse_rfc3339
 
 
-def values_from_body(table: Table) -> ValuesOf:
-    """The values that belong to a body, from its JSON alone; None where it cannot be read."""
-    columns = table.columns
-    if not columns:
-        return _no_values
-    decode = msgspec.json.Decoder(dict[str, Any]).decode
-    usual = usual_values(columns)
+class UsualBodies(NamedTuple):
+    """Of some bodies the values, column by column, and the revisions that they have."""
 
-    def values_of(key: Key, body: bytes) -> Values | None:
+    columns: Columns
+    revisions: Sequence[int | None]
+
+
+class BodyValues:
+    """The values that belong to the bodies of a table, from their JSON alone."""
+
+    def __init__(self, table: Table) -> None:
+        self._columns = table.columns
+        self._decode = msgspec.json.Decoder(dict[str, Any]).decode
+        self.usual = usual_values(table.columns)
+
+    def __call__(self, key: Key, body: bytes) -> Values | None:
+        """The values of one; None where it cannot be read."""
+        if (found := self.page((), (body,))) is not None:
+            return tuple(column[0] for column in found)
         try:
-            if usual is not None and (found := usual(body)) is not None:
-                return found[0]
-            members = decode(body)
-            return tuple(_value(column, members.get(column.name)) for column in columns)
+            members = self._decode(body)
+            return tuple(_value(column, members.get(column.name)) for column in self._columns)
         except (ValueError, TypeError, OverflowError, RecursionError):
             return None
 
-    return values_of
+    def page(self, keys: Columns, bodies: Sequence[bytes]) -> Columns | None:
+        """Those of many, column by column, in a third of the time; None where one of them is not as
+        nearly all are, and has to be asked for by itself."""
+        if not self._columns:
+            return ()
+        found = None if self.usual is None else self.usual(bodies)
+        return None if found is None else found.columns
 
 
-_Text = Annotated[str, msgspec.Meta(min_length=1)]
+values_from_body = BodyValues
+
+_Text = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_INDEXED // 3)]
 _Integer = Annotated[int, msgspec.Meta(ge=MIN_INTEGER, le=MAX_INTEGER)]
 _Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
-Usual = Callable[[bytes], tuple[Values, int | None] | None]
+Usual = Callable[[Sequence[bytes]], UsualBodies | None]
 
 
 def usual_values(columns: Sequence[Field]) -> Usual | None:
-    """The values, and the revision if there is one, out of a body as nearly all are, in a quarter
-    of the time that it takes to look at each member; None where somebody has to. None for columns
+    """What reads bodies as nearly all are, a column at a time: in a quarter of the time that it
+    takes to look at each member of each. It returns None where somebody has to. None for columns
     that no record has."""
     names = [column.name for column in columns]
     if not all(name.isidentifier() and not iskeyword(name) for name in names):
@@ -59,30 +76,33 @@ def usual_values(columns: Sequence[Field]) -> Usual | None:
         for name, kind, column in zip(names, kinds, columns, strict=True)
     ]
     members.append(("revision", int | None, None))
-    decoder = msgspec.json.Decoder(msgspec.defstruct("Values", members, kw_only=True))
-    decode, get = decoder.decode, attrgetter(*names, "revision")
+    body = msgspec.defstruct("Values", members, kw_only=True, gc=False)
+    decode = msgspec.json.Decoder(body).decode
     times = [i for i, column in enumerate(columns) if column.time]
     texts = [i for i, column in enumerate(columns) if column.type == "text"]
 
-    def values_of(body: bytes) -> tuple[Values, int | None] | None:
+    def usual(bodies: Sequence[bytes]) -> UsualBodies | None:
         try:
-            found = decode(body)
+            found: list[Sequence[Any]] = list(zip(*map(astuple, map(decode, bodies)), strict=True))
+            for i in texts:
+                _check_texts(names[i], found[i])
         except (ValueError, RecursionError):
             return None
-        values: list[Any] = list(get(found))
         for i in times:
-            if values[i] is not None:
-                values[i] = microseconds(values[i])
-        text = "".join([values[i] or "" for i in texts])
-        is_plain = 3 * len(text) <= MAX_INDEXED and text.isascii() and "\0" not in text
-        revision = values.pop()
-        return (tuple(values), revision) if is_plain else None
+            found[i] = all_microseconds(found[i])
+        revisions = found.pop()
+        return UsualBodies(found, revisions)
 
-    return values_of
+    return usual
 
 
-def _no_values(key: Key, body: bytes) -> Values:
-    return ()
+def _check_texts(column: str, texts: Sequence[str | None]) -> None:
+    """InvalidRecordError unless all of them may stand in an index; the decoder has seen to their
+    lengths as far as they are plain."""
+    joined = "".join(filter(None, texts))
+    if not joined.isascii() or "\0" in joined:
+        for text in filter(None, texts):
+            check_text(column, text, MAX_INDEXED)
 
 
 def _value(column: Field, member: Any) -> str | int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from itertools import islice
 from typing import Any
 
@@ -14,6 +15,7 @@ from storebridge_lmdb.environment import Environment
 from storebridge_lmdb.header import pages_of
 
 _META_PAGES = 2
+_PAGE = 500
 Space = Any
 """LMDB's handle of a named database; its class has no public name."""
 
@@ -85,11 +87,11 @@ class ReadEngine:
             return entries
         found = 0
         with self._native.cursor(space) as cursor:
-            if _to_first(cursor, start):
-                for key in cursor.iternext(values=False):
-                    if stop is not None and key >= stop:
-                        break
-                    found += 1
+            following = cursor.iternext(values=False) if _to_first(cursor, start) else iter(())
+            while page := list(islice(following, _PAGE)):
+                if stop is not None and page[-1] >= stop:
+                    return found + bisect_left(page, stop)
+                found += len(page)
         return found
 
     def snapshot_id(self) -> int:

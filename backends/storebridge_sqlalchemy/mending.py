@@ -9,6 +9,7 @@ import psycopg
 import sqlalchemy as sa
 
 from storebridge.driver import DriverError, ErrorKind, Fault, Key, Table, Values, ValuesOf
+from storebridge.driver.pages import all_equal, page_of
 from storebridge_sqlalchemy.bodies import decoded
 from storebridge_sqlalchemy.creation import Place
 from storebridge_sqlalchemy.metadata import index_name
@@ -85,11 +86,16 @@ def _wrong(
     next_page = compiled(page.where(behind), *statements.keys)
     width = len(key)
     rows = ask(compiled(page), [])
+    values_of_page = page_of(values_of)
     while rows:
-        for row in rows:
-            expected = values_of(row[:width], decoded(row[width]))
-            if expected is not None and expected != row[width + 1 :]:
-                yield row[:width], row[width + 1 :], expected
+        columns = list(zip(*rows, strict=True))
+        bodies = list(map(decoded, columns[width]))
+        says = values_of_page(columns[:width], bodies)
+        if says is None or not all_equal(says, columns[width + 1 :]):
+            for row, body in zip(rows, bodies, strict=True):
+                expected = values_of(row[:width], body)
+                if expected is not None and expected != row[width + 1 :]:
+                    yield row[:width], row[width + 1 :], expected
         rows = ask(next_page, rows[-1][:width])
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from storebridge.driver import DriverError, ErrorKind, Fault, Key, Table, Values, ValuesOf
+from storebridge.driver.pages import all_equal, page_of
 from storebridge_sqlite.schema import (
     create_index,
     index_name,
@@ -20,7 +21,8 @@ _PAGE = 500
 
 All = Callable[..., list[Any]]
 """Executes a statement and gives all its rows."""
-Entry = tuple[Key, bytes, Values]
+Wrong = tuple[Key, Values, Values]
+"""A key, what its columns are, and what they are to be."""
 
 
 def faults(all: All, table: Table, values_of: ValuesOf) -> Iterator[Fault]:
@@ -32,10 +34,8 @@ def faults(all: All, table: Table, values_of: ValuesOf) -> Iterator[Fault]:
     for index in stored_indexes(table) if exists else ():
         if unquoted(index_name(table, index)) not in made:
             yield Fault(table.name, None, f"index {index.name} is missing")
-    for key, body, found in _entries(all, table):
-        expected = values_of(key, body)
-        if expected is not None and expected != found:
-            yield Fault(table.name, key, _difference(table, found, expected))
+    for key, found, expected in _wrong(all, table, values_of):
+        yield Fault(table.name, key, _difference(table, found, expected))
 
 
 def rebuild(all: All, table: Table, values_of: ValuesOf) -> None:
@@ -61,24 +61,35 @@ def rebuild(all: All, table: Table, values_of: ValuesOf) -> None:
 def _set_columns(all: All, table: Table, values_of: ValuesOf) -> None:
     assignments = ", ".join(f"{quoted(field.name)} = ?" for field in table.columns)
     update = f"UPDATE {quoted(table.name)} SET {assignments} WHERE {_key_is(table, '=')}"
-    for key, body, found in _entries(all, table):
-        expected = values_of(key, body)
-        if expected is not None and expected != found:
-            all(update, (*expected, *key))
+    for key, _, expected in _wrong(all, table, values_of):
+        all(update, (*expected, *key))
 
 
-def _entries(all: All, table: Table) -> Iterator[Entry]:
-    """Every entry, in pages by key."""
-    width = len(table.key)
+def _wrong(all: All, table: Table, values_of: ValuesOf) -> Iterator[Wrong]:
+    """Entries whose columns are not what their bodies say. Nearly always a whole page is right."""
+    width, values_of_page = len(table.key), page_of(values_of)
+    for rows in _pages(all, table):
+        columns = list(zip(*rows, strict=True))
+        expected = values_of_page(columns[:width], columns[width])
+        if expected is not None and all_equal(expected, columns[width + 1 :]):
+            continue
+        for row in rows:
+            key, found = row[:width], row[width + 1 :]
+            says = values_of(key, row[width])
+            if says is not None and says != found:
+                yield key, found, says
+
+
+def _pages(all: All, table: Table) -> Iterator[list[Any]]:
+    """Every entry by key, body and columns, in pages by key."""
     key = joined(field.name for field in table.key)
     shown = "".join(f", {quoted(field.name)}" for field in table.columns)
     select = f'SELECT {key}, CAST("body" AS BLOB){shown} FROM {quoted(table.name)}'
     order = f" ORDER BY {key} LIMIT {_PAGE}"
     rows = all(select + order)
     while rows:
-        for row in rows:
-            yield row[:width], row[width], row[width + 1 :]
-        rows = all(f"{select} WHERE {_key_is(table, '>')}{order}", rows[-1][:width])
+        yield rows
+        rows = all(f"{select} WHERE {_key_is(table, '>')}{order}", rows[-1][: len(table.key)])
 
 
 def _key_is(table: Table, operator: str) -> str:

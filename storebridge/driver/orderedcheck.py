@@ -8,19 +8,23 @@ by a sum over their hashes. Only where those differ does anybody look for what i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from operator import add
 from typing import TYPE_CHECKING, Any
 
 from storebridge.driver import keys
 from storebridge.driver.contract import Fault, Key, Values, ValuesOf
+from storebridge.driver.orderedpages import entry_sums, keys_decoder, sum_of
+from storebridge.driver.pages import page_of
 
 if TYPE_CHECKING:
     from storebridge.driver.ordered import Engine
     from storebridge.driver.orderedtable import OrderedIndex, OrderedTable
 
 _PAGE = 500
-_LARGE_PAGE = 1000
+_BODIES = 250
+"""In a page that is looked at column by column: what is made of it is to stay in the cache."""
+_ENTRIES = 1000
 
 
 def faults(engine: Engine[Any], table: OrderedTable[Any], values_of: ValuesOf) -> Iterator[Fault]:
@@ -31,27 +35,38 @@ def faults(engine: Engine[Any], table: OrderedTable[Any], values_of: ValuesOf) -
 
 def _add_up(engine: Engine[Any], table: OrderedTable[Any], values_of: ValuesOf) -> bool:
     """Whether the indexes hold what the bodies call for, and nothing else."""
-    sums = [0] * len(table.indexes)
-    unreadable = set()
-    marks = table.marks
-    for raw, body in _pages(engine, table.space):
-        key = _key(table, raw)
-        if key is None:
+    due = [0] * len(table.indexes)
+    unreadable: set[bytes] = set()
+    values_of_page, keys_of_page = page_of(values_of), keys_decoder(table.declared.key)
+    sums = entry_sums(table.declared, [index.declared for index in table.indexes])
+    for page in _whole_pages(engine, table.space, _BODIES):
+        raws, bodies = zip(*page, strict=True)
+        keys = keys_of_page(raws)
+        if keys is None:
             return False
-        values = values_of(key, body)
+        values = values_of_page(keys.columns, bodies)
         if values is None:
-            unreadable.add(raw)
-        else:
-            sums = list(map(add, sums, marks(raw, key, values)))
-    for index, due in zip(table.indexes, sums, strict=True):
-        found = 0
-        for page in _whole_pages(engine, index.space, _LARGE_PAGE):
-            if unreadable:
-                page = [pair for pair in page if pair[1] not in unreadable]
-            found += sum(map(hash, page))
-        if found != due:
-            return False
-    return True
+            found = list(map(values_of, zip(*keys.columns, strict=True), bodies))
+            unreadable.update(raw for raw, each in zip(raws, found, strict=True) if each is None)
+            raws = tuple(raw for raw in raws if raw not in unreadable)
+            keys = keys_of_page(raws)
+            values = list(zip(*filter(None, found), strict=True))
+        if raws and keys is not None:
+            due = list(map(add, due, sums(raws, keys, values)))
+    return all(
+        _sum_of(engine, index.space, unreadable) == sum_due
+        for index, sum_due in zip(table.indexes, due, strict=True)
+    )
+
+
+def _sum_of(engine: Engine[Any], space: Any, unreadable: Collection[bytes]) -> int:
+    """The sum over an index's entries, but for those that name an unreadable body."""
+    total = 0
+    for page in _whole_pages(engine, space, _ENTRIES):
+        if unreadable:
+            page = [pair for pair in page if pair[1] not in unreadable]
+        total += sum_of(page)
+    return total
 
 
 def _named(engine: Engine[Any], table: OrderedTable[Any], values_of: ValuesOf) -> Iterator[Fault]:
@@ -147,7 +162,8 @@ def _whole_pages(engine: Engine[Any], space: Any, size: int) -> Iterator[list[tu
     start = b""
     while True:
         page = engine.items(space, start, None, False, size)
-        yield page
+        if page:
+            yield page
         if len(page) < size:
             return
         start = keys.after(page[-1][0])

@@ -77,7 +77,7 @@ class OrderedIndexEntries(Generic[S]):
         for number, index in enumerate(self._table.indexes):
             last = b""
             for pairs in self._runs.sorted(number):
-                if index.unique:
+                if index.declared.unique:
                     entries = [last, *[entry for entry, _ in pairs]]
                     clashes = list(map(eq, entries, entries[1:]))
                     if True in clashes:

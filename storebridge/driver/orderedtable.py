@@ -35,16 +35,17 @@ class OrderedPath(NamedTuple):
 class OrderedIndex(NamedTuple):
     """An index, for those who go through all of a table's."""
 
+    declared: Index
     name: str
     space: Any
     entry: keys.EncodeEntry
-    unique: bool
 
 
 @dataclass(frozen=True, slots=True)
 class OrderedTable(Generic[S]):
     """What a transaction needs of a table, one attribute access each."""
 
+    declared: Table
     name: str
     space: S
     encode: keys.EncodeKey
@@ -57,8 +58,6 @@ class OrderedTable(Generic[S]):
     """Put and delete the index entries that differ between old and new values."""
     drop: Callable[[Delete[S], Key, Values], None]
     """Delete the index entries of a table entry."""
-    marks: Callable[[bytes, Key, Values], tuple[int, ...]]
-    """For each index a number made of the entry that it is to have, 0 for none."""
     pack: Callable[[Sequence[Append], Sequence[bytes], Rows, Sequence[Values]], None]
     """For each index, append the entries of these rows, each with its encoded key behind a NUL."""
     clash: Callable[[Get[S], bytes, Key, Values], str | None] | None
@@ -92,11 +91,12 @@ def compile_table(table: Table, space: S, index_spaces: Mapping[str, S | None]) 
         paths[index.name] = OrderedPath(
             place, len(fields), keys.key_encoder(fields), keys.key_decoder(fields)
         )
-        entry = keys.entry_encoder(table, index)
-        indexes.append(OrderedIndex(index.name, place, entry, index.unique))
+        indexes.append(OrderedIndex(index, index.name, place, keys.entry_encoder(table, index)))
     present = [index for index in table.indexes if index.name in paths]
     functions = _functions(table, present, index_spaces)
-    return OrderedTable(table.name, space, encode, decode, tuple(indexes), paths, **functions)
+    return OrderedTable(
+        table, table.name, space, encode, decode, tuple(indexes), paths, **functions
+    )
 
 
 @lru_cache(maxsize=512)
@@ -122,7 +122,7 @@ def _functions(
                     put(space0, f'{escaped[n0]} {escaped[k0]}'.encode(), encoded)
     """
     columns = {field.name: number for number, field in enumerate(table.columns)}
-    add, move, drop, clash, marks, pack = "", "", "", "", "", ""
+    add, move, drop, clash, pack = "", "", "", "", ""
     namespace = keys.entry_names()
     for number, index in enumerate(indexes):
         namespace[f"space{number}"] = spaces[index.name]
@@ -131,7 +131,6 @@ def _functions(
         put = f"if {new.present or True}: put(space{number}, {new.expression}, encoded)\n"
         delete = f"if {old.present or True}: delete(space{number}, {old.expression})\n"
         add += f"    {put}"
-        marks += f"hash(({new.expression}, encoded)) if {new.present or True} else 0, "
         pack += f"        if {new.present or True}: a{number}(({new.expression}) + tail)\n"
         drop += f"    {delete}"
         used = [columns[name] for name in index.fields if name in columns]
@@ -149,7 +148,6 @@ def _functions(
         f"def add(put, encoded, key, new):\n{key}{becomes}{add}"
         f"def move(put, delete, encoded, key, old, new):\n{key}{was}{becomes}{move}"
         f"def drop(delete, key, old):\n{key}{was}{drop}"
-        f"def marks(encoded, key, new):\n{key}{becomes}    return ({marks})\n"
         f"def pack(appends, raws, rows, values):\n"
         f"    {keys.unpacking('a', len(indexes), 'appends')}\n"
         f"    for raw, (key, _), new in zip(raws, rows, values, strict=True):\n"
@@ -158,5 +156,5 @@ def _functions(
         f"def clash(get, encoded, key, new):\n{key}{becomes}{clash}"
     )
     exec(_code(source), namespace)
-    functions = {name: namespace[name] for name in ("add", "move", "drop", "marks", "pack")}
+    functions = {name: namespace[name] for name in ("add", "move", "drop", "pack")}
     return functions | {"clash": namespace["clash"] if clash else None}

@@ -86,8 +86,36 @@ def test_the_quick_way_finds_what_the_thorough_one_does(seed: int) -> None:
         assert quick == thorough
 
 
+@pytest.mark.parametrize("pair", range(12))
+def test_two_records_in_each_others_state(pair: int) -> None:
+    """What one record says is as it should be of the other: both are named, whichever they are."""
+    names = f"one-{pair}", f"other-{pair}"
+    with open_database(f"memory:exchanged-{pair}", clock=Ticks()) as database:
+        jobs = JobStore(database)
+        for name, state in zip(names, ("Queued", "Running"), strict=True):
+            jobs.create(Job(id=name))
+            jobs.set_state(name, state)
+
+        def exchange(unit: Unit) -> None:
+            values_of = values_from_body(jobs.layout.record)
+            bodies = [body for _, body in all_rows(database, "job")]
+            for name, state in zip(names, ("Running", "Queued"), strict=True):
+                (old,) = (body for body in bodies if f'"{name}"'.encode() in body)
+                new = old.replace(b'"state":"Queued"', b'"state":"%b"' % state.encode())
+                new = new.replace(b'"state":"Running"', b'"state":"%b"' % state.encode())
+                was, becomes = values_of((name,), old), values_of((name,), new)
+                assert was is not None
+                assert becomes is not None
+                unit.engine.replace("job", (name,), was, becomes, new)
+
+        database.write(exchange)
+        quick, thorough = _named(database, jobs)
+        assert quick == thorough
+        assert [fault.key for fault in quick] == [(name,) for name in names]
+
+
 def _named(database: Database, jobs: JobStore) -> tuple[list[Fault], list[Fault]]:
     table = jobs.layout.history.name
     quick = [f for f in check(database, history=True) if f.table == table and len(f.key or ()) == 1]
-    thorough = list(_faults(database, jobs.layout, None))
+    thorough = list(_faults(database, jobs.layout, lambda *_: None))
     return sorted(set(quick)), sorted(set(thorough))
