@@ -32,6 +32,8 @@ from storebridge.values import values_from_body
 if TYPE_CHECKING:
     from storebridge.database import Database
 
+QUARANTINED = "the body cannot be read: the record is quarantined"
+"""The problem of a record that no repair can mend."""
 _PAGE = 500
 Watch = Callable[[str, int], None]
 """Told now and then how many entries of which table have been looked at."""
@@ -118,7 +120,7 @@ def _check_store(
         looking = _Looking(layout, table, unreadable, ledger, tick)
         yield from database.iterate(_faults, table.name, looking)
         for key in unreadable if table is layout.record else ():
-            yield Fault(table.name, key, "the body cannot be read: the record is quarantined")
+            yield Fault(table.name, key, QUARANTINED)
     if ledger is not None:
         yield from ledger.faults(tick)
     if layout.label is not None:

@@ -15,17 +15,19 @@ from pathlib import Path
 from typing import Literal
 
 from storebridge import meta
-from storebridge.check import check
+from storebridge.check import QUARANTINED, check
 from storebridge.database import Database
-from storebridge.driver import Compactor, ReaderLister
+from storebridge.driver import Compactor, Fault, ReaderLister
 from storebridge.driver.capabilities import Movable
 from storebridge.errors import (
     ConfigurationError,
     CorruptStoreError,
+    EventsExpiredError,
     ForeignFileError,
     StorebridgeError,
     StoreLockedError,
 )
+from storebridge.events import Event
 from storebridge.location import Location
 from storebridge.opening import open_database
 from storebridge.transfer.backups import last_backup
@@ -260,8 +262,7 @@ def _age(age: timedelta) -> str:
 
 
 def _clock(database: Database) -> Iterator[Finding]:
-    now, last = database.clock(), database.sequence()
-    newest = next(iter(database.events(last - 1)), None) if last else None
+    now, newest = database.clock(), _newest_event(database)
     if newest is not None and newest.at > now + CLOCK_LEEWAY:
         what = (
             f"it is {now:%Y-%m-%d %H:%M} UTC, but the last event is of {newest.at:%Y-%m-%d %H:%M}"
@@ -274,6 +275,14 @@ def _clock(database: Database) -> Iterator[Finding]:
         yield Finding("clock", "good", f"{now:%Y-%m-%d %H:%M:%S} UTC")
 
 
+def _newest_event(database: Database) -> Event | None:
+    """None also where the last one was removed, as those of deleted records are."""
+    last = database.sequence()
+    with suppress(EventsExpiredError):
+        return next(database.events(last - 1), None) if last else None
+    return None
+
+
 def _content(database: Database) -> Iterator[Finding]:
     """Drift, quarantined records and whatever else `check` finds."""
     shown = total = 0
@@ -283,14 +292,24 @@ def _content(database: Database) -> Iterator[Finding]:
             shown += 1
             key = " ".join(map(str, fault.key or ()))
             place = " ".join(filter(None, (fault.table or "the file", key)))
-            verb = "repair" if fault.table else "restore BACKUP --location"
-            mend = f"storebridge {verb} {_quoted(database.location)}"
+            mend = _mending(database.location, fault)
             yield Finding("content", "bad", f"{place}: {fault.problem}", mend)
     if total > shown:
-        what = f"and {total - shown} faults more"
+        what = f"and {total - shown} more"
         yield Finding("content", "bad", what, f"storebridge check {_quoted(database.location)}")
     if not total:
         yield Finding("content", "good", "bodies, indexes, labels and counters agree")
+
+
+def _mending(location: Location, fault: Fault) -> str:
+    if not fault.table:
+        return f"storebridge restore BACKUP --location {_quoted(location)}"
+    if fault.problem != QUARANTINED or not fault.key:
+        return f"storebridge repair {_quoted(location)}"
+    # No repair knows what the body said: somebody has to look at it.
+    key = shlex.join(map(str, fault.key))
+    look = f"storebridge get {fault.table} {key} --location {_quoted(location)}"
+    return f"{look} prints it; restore a backup, or take it out with --unreadable"
 
 
 def _quoted(location: Location) -> str:
