@@ -101,6 +101,7 @@ for _commands in SECTIONS.values():
 
 def run() -> int:
     """Run the command line of this process."""
+    _open_what_is_closed()
     for stream in (sys.stdout, sys.stderr):
         # Text that the terminal has no characters for must not end in an error.
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
@@ -109,6 +110,17 @@ def run() -> int:
     finally:
         _drop_what_cannot_be_written()
     return 0
+
+
+def _open_what_is_closed() -> None:
+    # Started with `>&-`: the next file that is opened, a database, must not get that number.
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+        if number == 1:
+            sys.stdout = os.fdopen(1, "w", closefd=False)
+        elif number == 2:
+            sys.stderr = os.fdopen(2, "w", closefd=False)
+    os.close(number)
 
 
 def _drop_what_cannot_be_written() -> None:

@@ -1,8 +1,8 @@
 """The Go command's subcommands: what they print, byte for byte, and how they exit.
 
 Each function takes the file's path and its options, writes to the binary stream `out`, and returns
-the exit code. What goes wrong is one line on `err`, also where the Go command panics. A command
-line has only to parse arguments:
+the exit code. What goes wrong is one line on `err`, also where the Go command panics; a
+BrokenPipeError of `out` is passed on. A command line has only to parse arguments:
 
     sys.exit(render.check(path, sys.stdout.buffer, sys.stderr.buffer))
 
@@ -64,6 +64,8 @@ def _command(function: _Command[Options]) -> _Command[Options]:
             if not os.path.exists(path):
                 raise _Failure(f"source database file {quote(os.fsencode(path))} doesn't exist")
             return function(path, out, err, *args, **kwargs)
+        except BrokenPipeError:
+            raise  # nobody reads on: there is nothing to say, as little as for the Go command
         except (_Failure, BoltError, OSError, ValueError) as problem:
             line = " ".join(str(problem).split())
             err.write(f"Error: {line}\n".encode(errors="surrogateescape"))

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from storebridge import JobStore, open_database
+
 Run = Callable[..., Result]
 ENVIRONMENT = {"PATH": os.environ["PATH"]}
 
@@ -133,8 +135,6 @@ def test_ids(sample: Any, run: Run) -> None:
 
 
 def test_a_store_that_is_not_there_is_not_made(tmp_path: Path, run: Run) -> None:
-    from storebridge import JobStore, open_database
-
     with open_database(f"sqlite:{tmp_path}/jobs.db") as database:
         JobStore(database)
     result = run("executions", "set-state", "e", "Failed", "-l", f"{tmp_path}/jobs.db")
@@ -180,8 +180,24 @@ def test_a_bug_is_one_line_too(sqlite: Any) -> None:
     assert "Traceback" in shown.stderr
 
 
-def test_a_closed_pipe_is_quiet(sqlite: Any) -> None:
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams(sqlite: Any, closed: str) -> None:
+    """Without a stdout or stderr nothing is said, and the exit code tells."""
+    program = f"{sys.executable} -m storebridge"
+    for command, code in ((f"counts {sqlite.location}", 0), (f"counts {sqlite.folder}/none", 2)):
+        line = f"{program} {command} {closed}"
+        done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False)
+        assert done.returncode == code
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("of_bolt", [False, True])
+def test_a_closed_pipe_is_quiet(sqlite: Any, tmp_path: Path, of_bolt: bool) -> None:
     command = [sys.executable, "-m", "storebridge", "keys", "job", "-l", sqlite.location]
+    if of_bolt:
+        with open_database(f"bolt:{tmp_path}/jobs.bolt") as database:
+            JobStore(database)
+        command = [*command[:3], "bolt", "pages", f"{tmp_path}/jobs.bolt"]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT
     )
