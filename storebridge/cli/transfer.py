@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict
 from time import monotonic
 from typing import Any, BinaryIO
@@ -25,6 +25,7 @@ from storebridge.transfer.readable import Skipped
 from storebridge.transfer.verification import Difference, Verification, compare
 
 _EVERY = 10.0
+_GOES_ON = "the same command goes on from here"
 _STAGES = {"check": "checking", "copy": "copying", "verify": "reading again"}
 overwrite_option = click.option(
     "--overwrite", is_flag=True, help="Replace what is there; a database is kept beside the new."
@@ -60,7 +61,9 @@ def migrate(
       storebridge migrate jobs.db lmdb:///var/lib/node/jobs
       storebridge migrate jobs.db jobs.bolt --dry-run --json
     """
-    with for_reading(parse_location(source)) as database, _watching(quiet=as_json) as watch:
+    interrupted = "nothing was written" if dry_run else _GOES_ON
+    watching = _watching(quiet=as_json, interrupted=interrupted)
+    with for_reading(parse_location(source)) as database, watching as watch:
         report = copy(
             database,
             parse_location(target),
@@ -84,7 +87,12 @@ def _migrated(report: MigrationReport) -> dict[str, Any]:
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
 @click.option(
-    "--most", type=click.IntRange(min=1), default=10, metavar="N", help="Differences to list. [10]"
+    "--most",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="Differences to list.",
 )
 @json_option
 def verify(a: str, b: str, most: int, as_json: bool) -> None:
@@ -98,7 +106,10 @@ def verify(a: str, b: str, most: int, as_json: bool) -> None:
       storebridge verify jobs.db backup.jsonl.gz --json
     """
     with ExitStack() as stack:
-        one, other = (stack.enter_context(_content(text)) for text in (a, b))
+        # Both are open before either is read: a database that is both A and B is one, and cannot be
+        # closed while it is read.
+        sides = [_side(stack, text) for text in (a, b)]
+        one, other = map(stack.enter_context, sides)
         with output.working("comparing …"):
             found = compare(one, other, most=most)
     if as_json:
@@ -109,14 +120,10 @@ def verify(a: str, b: str, most: int, as_json: bool) -> None:
         click.get_current_context().exit(NO)
 
 
-@contextmanager
-def _content(text: str) -> Iterator[Content]:
+def _side(stack: ExitStack, text: str) -> AbstractContextManager[Content]:
     if is_export(text):
-        with opened(text) as export:
-            yield export
-        return
-    with for_reading(parse_location(text)) as database, content_of(database) as content:
-        yield content
+        return opened(text)
+    return content_of(stack.enter_context(for_reading(parse_location(text))))
 
 
 def _compared(found: Verification) -> dict[str, Any]:
@@ -167,7 +174,8 @@ def export(location: str, file: str, overwrite: bool, as_json: bool) -> None:
     """
     target: str | BinaryIO = sys.stdout.buffer if file == "-" else file
     quiet = as_json or file == "-"
-    with for_reading(parse_location(location)) as database, _watching(quiet=quiet) as watch:
+    watching = _watching(quiet=quiet, interrupted="nothing is left of it")
+    with for_reading(parse_location(location)) as database, watching as watch:
         report = export_database(database, target, overwrite=overwrite, watch=watch)
     if file != "-":
         _print(asdict(report) | {"digest": jsonlines.facts(report.digest)}, as_json)
@@ -228,9 +236,9 @@ def _print(facts: dict[str, Any], as_json: bool, skipped: tuple[Skipped, ...] = 
 
 
 @contextmanager
-def _watching(*, quiet: bool) -> Iterator[Watch]:
-    """A bar with rate and time left on a terminal, a line now and then in a pipe; what to do, where
-    it is interrupted."""
+def _watching(*, quiet: bool, interrupted: str = _GOES_ON) -> Iterator[Watch]:
+    """A bar with rate and time left on a terminal, a line now and then in a pipe; how things stand,
+    where it is interrupted."""
     try:
         if sys.stderr.isatty():
             with _bar() as watch:
@@ -238,7 +246,7 @@ def _watching(*, quiet: bool) -> Iterator[Watch]:
         else:
             yield (lambda progress: None) if quiet else _Lines()
     except KeyboardInterrupt:
-        say("interrupted: the same command goes on from here")
+        say(f"interrupted: {interrupted}")
         raise
 
 

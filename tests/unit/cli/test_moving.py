@@ -46,6 +46,17 @@ def test_migrate_and_verify(
     assert said.splitlines()[-1] == f"equal: {facts['added']} entries"
 
 
+def test_verify_with_itself(run: Run, sample: Any, tmp_path: Path) -> None:
+    """By the same name or another one, a database holds what it holds; so does an export."""
+    path = sample.location.split("://")[1]
+    for other in (sample.location, path):
+        done = run("verify", sample.location, other)
+        assert (done.exit_code, done.stderr) == (0, "")
+    export = f"{tmp_path}/x.jsonl"
+    assert run("export", sample.location, export).exit_code == 0
+    assert run("verify", export, export).exit_code == 0
+
+
 def test_lines_in_a_pipe(run: Run, sqlite: Any, tmp_path: Path) -> None:
     """In a pipe the facts are lines of two cells; of its stages, a line each on stderr."""
     said = run("migrate", sqlite.location, f"bolt://{tmp_path}/x")
@@ -146,6 +157,19 @@ def test_pipes(sqlite: Any, tmp_path: Path) -> None:
     subprocess.run([*command, "import", "-", target], input=made.stdout, check=True)
     with open_database(sqlite.location) as one, open_database(target) as other:
         assert contents(one) == contents(other)
+
+
+def test_an_interrupted_export(sqlite: Any, tmp_path: Path) -> None:
+    """It leaves nothing that the same command could go on with, and does not say so."""
+    code = (
+        "import sys; from storebridge.cli import main, transfer;"
+        "transfer.export_database = lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt);"
+        "sys.exit(main())"
+    )
+    command = [sys.executable, "-c", code, "export", sqlite.location, f"{tmp_path}/x.jsonl"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 130
+    assert done.stderr.strip() == "storebridge: interrupted: nothing is left of it"
 
 
 def test_interrupted(tmp_path: Path) -> None:
