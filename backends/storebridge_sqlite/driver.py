@@ -104,10 +104,12 @@ class SqliteDriver:
 
     def describe(self) -> dict[str, str | int]:
         """Pragmas by their names, and sizes in bytes."""
-        names = ("page_size", "page_count", "freelist_count", "journal_mode", "encoding")
+        names = ["page_size", "page_count", "freelist_count", "encoding"]
         reader = self._reader()
         try:
             described: dict[str, str | int] = {"sqlite_version": sqlite3.sqlite_version}
+            if reader.stamp is None:  # a file that is read as immutable is never said to have a log
+                names.append("journal_mode")
             described |= {name: reader.one(f"PRAGMA {name}") for name in names}
             described["application_id"] = f"{reader.one('PRAGMA application_id'):#x}"
             described["user_version"] = reader.one("PRAGMA user_version")

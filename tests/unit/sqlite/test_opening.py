@@ -251,6 +251,15 @@ def test_describes_the_file(driver: Driver, path: Path) -> None:
     assert described["journal_mode"] == "wal"
 
 
+def test_describes_a_file_that_nobody_has_open(path: Path) -> None:
+    """SQLite takes one that cannot change for one without a log: that is not told as a fact."""
+    make(path, 1)
+    driver = backend.open(str(path), Options(read_only=True, create=False))
+    driver.create_tables(TABLES, LAYOUT)
+    assert driver.describe().get("journal_mode", "wal") == "wal"
+    driver.close()
+
+
 def test_closing_folds_the_log_in(driver: Driver, path: Path) -> None:
     """After a clean close the one file is the whole database, whatever readers were open."""
     with writing(driver) as transaction:
