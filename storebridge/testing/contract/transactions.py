@@ -194,10 +194,12 @@ class TransactionTests(DriverTests):
         with ThreadPoolExecutor(3) as pool:
             readers = [pool.submit(_read_until, driver, done, each) for each in seen]
 
-            def is_enough() -> bool:
+            def is_enough(rounds: int) -> bool:
                 now = time.monotonic()
-                # On a busy machine a thread may not have got round to reading by then.
-                ready = all(len(each) > 1 for each in seen) or any(each.done() for each in readers)
+                # On a busy machine a thread may not have got round to reading by then, nor this one
+                # to writing.
+                ready = rounds > 3 and all(len(each) > 1 for each in seen)
+                ready = ready or any(each.done() for each in readers)
                 return now > stop and (ready or now > stop + 20)
 
             try:
@@ -264,10 +266,10 @@ def _change_all(driver: Driver) -> Model:
     return model
 
 
-def _write_until(driver: Driver, is_enough: Callable[[], bool]) -> int:
+def _write_until(driver: Driver, is_enough: Callable[[int], bool]) -> int:
     """Rounds: in each, every entry gets the state of the round, and a third of them a new key."""
     turn = 0
-    while not is_enough():
+    while not is_enough(turn):
         turn += 1
         with writing(driver) as transaction:
             rows, _ = transaction.scan(ENTRY.name, Range())
