@@ -125,7 +125,7 @@ def restore(where: Where, source: str, as_json: bool, yes: bool) -> None:
 
     \b
     Example:
-      storebridge restore /mnt/usb/jobs-20261125T120000.000000Z.jsonl.gz -l jobs.db
+      storebridge restore /mnt/usb/jobs-256ea211-20261125T120000.000000Z.jsonl.gz -l jobs.db
     """
     location = where.only()
     if not output.confirm(f"Put {source} in the place of {location.text}?", yes=yes):

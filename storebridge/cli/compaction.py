@@ -160,7 +160,7 @@ def _show(location: Location, report: CompactionReport, *, as_json: bool) -> boo
     ]
     what = "would go" if report.dry_run else "removed"
     output.print_rows(("store", what, "number"), cells, location.text)
-    facts: list[tuple[str, Any]] = []
+    facts: list[tuple[str, Any]] = [] if cells else [(what, "nothing")]
     if report.before is not None:
         facts.append(("bytes on disk", f"{report.before:,}"))
     if not report.dry_run:

@@ -86,7 +86,7 @@ def _instant(time: Any) -> str | None:
     return None if time is None else times.rfc3339(time)
 
 
-@kv.command("list")
+@kv.command("list", short_help="List the stores: lifetime, number of keys, locks.")
 @with_databases
 @json_option
 def list_(where: Where, as_json: bool) -> None:
@@ -123,7 +123,7 @@ def list_(where: Where, as_json: bool) -> None:
     on_each(where, show)
 
 
-@kv.command()
+@kv.command(short_help="Show keys and values, or who holds the locks.")
 @click.argument("name")
 @with_location
 @json_option
@@ -185,7 +185,7 @@ def _print_entry(entry: dict[str, Any]) -> None:
     output.print_json(entry | value)
 
 
-@kv.command()
+@kv.command(short_help="Print the value of a key.")
 @click.argument("name")
 @click.argument("key")
 @with_location
@@ -206,7 +206,7 @@ def get(where: Where, name: str, key: str, as_json: bool, json_key: bool) -> Non
     click.echo(value if isinstance(value, str) and not as_json else dumps(value))
 
 
-@kv.command("set")
+@kv.command("set", short_help="Set a key to a value.")
 @click.argument("name")
 @click.argument("key")
 @click.argument("value")
@@ -276,7 +276,7 @@ def _what_to_clear(function: F) -> F:
     return function
 
 
-@kv.command()
+@kv.command(short_help="Remove keys, or break a lock.")
 @click.argument("name")
 @with_location
 @json_option

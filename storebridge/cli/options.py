@@ -47,7 +47,7 @@ class Where(NamedTuple):
         configured = [role for role in ROLES if is_configured(role, prefix=self.env_prefix)]
         found: dict[tuple[str, str], Location] = {}
         for role in configured or ROLES[:1]:
-            location = location_from_environment(role, prefix=self.env_prefix)
+            location = self._from_environment(role)
             found.setdefault((location.backend.name, location.target), location)
         return list(found.values())
 
@@ -55,7 +55,15 @@ class Where(NamedTuple):
         """The database of the jobs or of the executions."""
         if self.text is not None:
             return parse_location(self.text)
-        return location_from_environment(role, prefix=self.env_prefix)
+        return self._from_environment(role)
+
+    def _from_environment(self, role: str) -> Location:
+        try:
+            return location_from_environment(role, prefix=self.env_prefix)
+        except ConfigurationError as error:
+            if is_configured(role, prefix=self.env_prefix):
+                raise
+            raise ConfigurationError(f"give --location LOCATION, or {error}") from None
 
     def only(self) -> Location:
         """The one database that is meant."""

@@ -130,7 +130,9 @@ def _add_show(group: click.Group, kind: Kind, *, versions: bool) -> None:
         command = click.option("--version", type=int, metavar="N", help="An old version.")(command)
     command = click.argument("record_id", metavar="ID")(command)
     text = f"Show the {kind.name} with this id, or the only one whose id starts with it."
-    _add(group, "show", command, text, f"{group.name} show {kind.name[0]}-1f3a")
+    _add(
+        group, "show", command, text, f"{group.name} show {kind.name[0]}-1f3a", f"Show {kind.one}."
+    )
 
 
 def _add_history(group: click.Group, kind: Kind) -> None:
@@ -138,11 +140,12 @@ def _add_history(group: click.Group, kind: Kind) -> None:
         records.show_history(kind, where, record_id, as_json)
 
     command = click.argument("record_id", metavar="ID")(with_location(json_option(history)))
+    short = f"Show what happened to {kind.one}."
     text = (
-        f"Show what happened to {kind.one}, oldest first, also when it was deleted since."
+        f"{short[:-1]}, oldest first; also when it was deleted since, if its id is given whole."
         " With --json one event on each line."
     )
-    _add(group, "history", command, text, f"{group.name} history {kind.name[0]}-1f3a")
+    _add(group, "history", command, text, f"{group.name} history {kind.name[0]}-1f3a", short)
 
 
 def _add_set_state(group: click.Group, kind: Kind) -> None:
@@ -162,7 +165,7 @@ def _add_set_state(group: click.Group, kind: Kind) -> None:
     command = click.argument("record_id", metavar="ID")(command)
     text = f"Pass {kind.one} into STATE: {', '.join(kind.states)}. Prints its id and state."
     example = f"{group.name} set-state {kind.name[0]}-1f3a Failed -m 'disk broken'"
-    _add(group, "set-state", command, text, example)
+    _add(group, "set-state", command, text, example, f"Pass {kind.one} into a state.")
 
 
 def _add_delete(group: click.Group, kind: Kind) -> None:
@@ -182,11 +185,12 @@ def _add_delete(group: click.Group, kind: Kind) -> None:
         "--unreadable", is_flag=True, help="Take out records whose bodies cannot be read."
     )(command)
     command = click.argument("ids", metavar="ID...", nargs=-1, required=True)(command)
+    short = f"Delete {group.name}; their history stays."
     text = (
         f"Delete {group.name}, all that are named or none; their history stays. On a terminal it"
         " asks first."
     )
-    _add(group, "delete", command, text, f"{group.name} delete {kind.name[0]}-1f3a --yes")
+    _add(group, "delete", command, text, f"{group.name} delete {kind.name[0]}-1f3a --yes", short)
 
 
 def _expect_options(function: F) -> F:
@@ -202,9 +206,9 @@ def _expect(if_state: tuple[str, ...], if_revision: int | None) -> Expect:
     return Expect(states=if_state or None, revision=if_revision)
 
 
-def _add(group: click.Group, name: str, command: F, text: str, example: str) -> None:
+def _add(group: click.Group, name: str, command: F, text: str, example: str, short: str) -> None:
     text = f"{text}\n\n\b\nExample:\n  storebridge {example}\n  storebridge {example} --json"
-    group.add_command(click.command(name, help=text)(command))
+    group.add_command(click.command(name, help=text, short_help=short)(command))
 
 
 for _group, _kind in ((jobs, JOBS), (executions, EXECUTIONS)):

@@ -94,7 +94,8 @@ def _look_into(database: Database, *, only_persistent: bool = False) -> Found:
 def _found(transaction: Transaction) -> Found:
     stores = [*meta.read_layouts(transaction), *meta.unreadable_layouts(transaction)]
     events = any(transaction.totals("").values()) or meta.read_checkpoints(transaction)
-    holds = f"the store {', '.join(stores)}" if stores else "events" if events else ""
+    names = f"the {'store' if len(stores) == 1 else 'stores'} {', '.join(stores)}"
+    holds = names if stores else "events" if events else ""
     openers = tuple(meta.read_openers(transaction).values())
     return Found(meta.read_transfer(transaction), holds, openers)
 

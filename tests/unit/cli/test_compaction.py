@@ -57,6 +57,8 @@ def test_dry_run(location: str, run: Run) -> None:
     assert found["pruned"]["execution"]["records"] == 300
     lines = run("compact", location, "--keep", "30d", "--states", "Failed", "--dry-run")
     assert "execution\trecords\t200" in lines.stdout.splitlines()
+    nothing = run("compact", location, "--keep", "9000d", "--dry-run")
+    assert nothing.stdout.splitlines()[0] == "would go\tnothing"
     assert left(location) == 302
 
 
