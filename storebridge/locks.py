@@ -6,7 +6,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from threading import RLock, get_ident
 from types import TracebackType
@@ -41,12 +41,12 @@ Place = tuple[int, str, str]
 
 
 class _Claim:
-    """That a thread of this process has taken a lock, or is about to."""
+    """That a thread, or a task, of this process has taken a lock, or is about to."""
 
-    __slots__ = ("left", "thread", "token")
+    __slots__ = ("left", "token", "who")
 
-    def __init__(self, token: int) -> None:
-        self.thread = get_ident()
+    def __init__(self, token: int, who: object) -> None:
+        self.who = who
         self.token = token
         self.left = False
         """Whether it could not be given back: then it is for who wants it next in this process."""
@@ -118,6 +118,8 @@ class Lock:
 
     _loose = False
     """Whether it is to be given back when the object goes: from `with` on, until its end."""
+    _asks: Callable[[], object] = staticmethod(get_ident)
+    """Says who wants it: none waits for itself."""
 
     def __init__(
         self,
@@ -157,17 +159,8 @@ class Lock:
         StoreLockedError, which names the holder, if it cannot be had in that time, or at once if
         this thread has it already.
         """
-        if self._locks.database.in_transaction:
-            raise TransactionError(
-                f"{self._name}: cannot be taken in a transaction, at whose end others would see it"
-            )
-        wait = self._timeout if timeout is None else _checked(timeout, 0)
-        if self._claim is not None and self._claim.left:
-            self._claim = None  # but still among those of the process, which may have it again
-        elif self.held:
-            raise self._taken_twice()
-        self._forget()
-        deadline = time.monotonic() + wait
+        self._prepare()
+        deadline = time.monotonic() + self._patience(timeout)
         try:
             while (refusal := self._try()) is not None:
                 left = deadline - time.monotonic()
@@ -179,6 +172,29 @@ class Lock:
             raise
         assert self._claim is not None
         return self._claim.token
+
+    def _patience(self, timeout: float | None) -> float:
+        return self._timeout if timeout is None else _checked(timeout, 0)
+
+    def _prepare(self) -> None:
+        """Before it is taken: refuse where it cannot be, or this has it."""
+        if self._locks.database.in_transaction:
+            raise TransactionError(
+                f"{self._name}: cannot be taken in a transaction, at whose end others would see it"
+            )
+        if self._claim is not None and self._claim.left:
+            self._claim = None  # but still among those of the process, which may have it again
+        elif self.held:
+            raise self._taken_twice()
+        self._forget()
+
+    def _try_once(self) -> StoreLockedError | None:
+        """Take it if it can be had, else say why not: for who waits in another way."""
+        try:
+            return self._try()
+        except BaseException:
+            self._give_up()
+            raise
 
     def _give_up(self) -> None:
         """Give it back after an exception out of a signal handler, which can strike when it is
@@ -224,7 +240,7 @@ class Lock:
         if claim is not None and (found.owner, found.token) == (self.owner, claim.token):
             if claim.left:
                 return None
-            if claim.thread == get_ident():
+            if claim.who == self._asks():
                 raise StoreLockedError(
                     f"{self._name}: this thread holds it already, and would wait for itself",
                     os.getpid(),
@@ -240,7 +256,7 @@ class Lock:
     def _take(self, found: LockRecord | None) -> None:
         token = 1 if found is None else found.revision + 1
         with _mutex:
-            self._claim = _claims[self._place] = _Claim(token)
+            self._claim = _claims[self._place] = _Claim(token, self._asks())
         clock = self._locks.database.clock
         holder: dict[str, Any] = {
             "owner": self.owner,

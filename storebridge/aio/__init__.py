@@ -4,6 +4,8 @@
 
     async with await aio.open_execution_store("node.db") as executions:
         await executions.set_state(execution_id, "Running")
+        settings = await aio.KeyValueStore.open(executions.database, "settings")
+        await settings.set("interval", 2.5)
         async for event in executions.watch():
             ...
 
@@ -13,6 +15,8 @@ cancelled before it was begun is not done; one that is cancelled later is done a
 """
 
 from storebridge.aio.database import Database
+from storebridge.aio.keyvalues import KeyValueStore
+from storebridge.aio.locks import Lock
 from storebridge.aio.opening import open_database, open_execution_store, open_job_store
 from storebridge.aio.stores import ExecutionStore, JobStore, RecordStore
 
@@ -20,6 +24,8 @@ __all__ = [
     "Database",
     "ExecutionStore",
     "JobStore",
+    "KeyValueStore",
+    "Lock",
     "RecordStore",
     "open_database",
     "open_execution_store",
