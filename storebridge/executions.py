@@ -33,7 +33,14 @@ EXECUTION_STATES = StateMachine(
 
 
 class Execution(Record, kw_only=True, tag=2):
-    """An attempt to run a job on a node."""
+    """An attempt to run a job on a node.
+
+    `spec` and `result` are any JSON, made by `to_json` and read by `from_json`. A new execution is
+    Created unless `state` says otherwise; `desired_state` is what you want it to come to, which the
+    store keeps and does nothing about; `message` is what was last said of it. `owner` and
+    `lease_until` say who works on it. `previous_id` and `next_id` are the attempts before and after
+    it. What every `Record` has is set by the store.
+    """
 
     job_id: str
     namespace: str = "default"

@@ -46,7 +46,13 @@ JOB_STATES = StateMachine(
 
 class Job(Record, kw_only=True, tag=2):
     """What was asked for. A name is unique in its namespace until the job is deleted; a job that is
-    given none is called by its id."""
+    given none is called by its id.
+
+    `labels` are what selectors find it by, `meta` is whatever else you note; `spec` is any JSON,
+    made by `to_json` and read by `from_json`. A new job is Pending unless `state` says otherwise;
+    `message` is what was last said of it. `owner` and `lease_until` are those of its claim.
+    `version`, and what every `Record` has, are set by the store.
+    """
 
     namespace: str = "default"
     name: str = ""
