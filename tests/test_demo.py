@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -77,6 +78,9 @@ def test_demo_on_a_server(target_on_server: str, tmp_path: Path) -> None:
     assert (result["ok"], result["backend"]) == (True, "sqlalchemy")
     _check_the_kill(result)
     _check_the_files(result)
+    _, *look = shlex.split(result["look"][0])
+    seen = subprocess.run([sys.executable, "-m", "storebridge", *look], check=False)
+    assert seen.returncode == 0
     again = demo("--location", target_on_server, "--keep", str(tmp_path / "again"))
     assert again.returncode == 2
     assert "has jobs or executions" in again.stderr

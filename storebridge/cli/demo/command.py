@@ -158,7 +158,7 @@ def _result(
         "counts": {"job": jobs.counts(), "execution": executions.counts()},
         "ok": not problems,
         "problems": problems,
-        "look": show.commands(location, shown),
+        "look": show.commands(location, shown) if jobs.database.driver.traits.persistent else [],
         "seconds": round(story.seconds, 2),
         "shown": shown,
     }

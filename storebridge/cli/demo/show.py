@@ -183,10 +183,8 @@ def _program() -> str:
 
 
 def commands(location: Location, execution_id: str) -> list[str]:
-    """Commands that look at the demo's files."""
-    if location.path is None:
-        return []
-    path = shlex.quote(str(location.path))
+    """Commands that look at the demo's files, or at its tables on a server."""
+    path = shlex.quote(location.text if location.path is None else str(location.path))
     program = _program()
     ours = [
         f"{program} info {path}",
