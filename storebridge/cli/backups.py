@@ -22,6 +22,7 @@ from storebridge.cli.options import (
 from storebridge.database import Database
 from storebridge.errors import (
     ConfigurationError,
+    ForeignFileError,
     ReadOnlyError,
     StoreFullError,
     StoreLockedError,
@@ -29,6 +30,7 @@ from storebridge.errors import (
 from storebridge.location import Location
 from storebridge.transfer.backups import BackupReport, back_up
 from storebridge.transfer.backups import restore as bring_back
+from storebridge.transfer.exports import ImportReport
 
 _age = re.compile(r"(\d+)([mhdw])")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -112,6 +114,15 @@ def _print(report: BackupReport) -> None:
     output.print_rows(("folder", "", "file"), rows, report.location)
 
 
+def _restored(location: Location, source: str, *, yes: bool) -> ImportReport:
+    if not output.confirm(f"Put {source} in the place of {location.text}?", yes=yes):
+        raise Failure(f"{location.text}: left as it is", NO)
+    if source == "-":
+        raise Failure("a backup is a file: to read a stream: storebridge import -", USAGE)
+    with output.working(f"restoring {location.text} …"):
+        return bring_back(source, location)
+
+
 @click.command()
 @click.argument("source", metavar="BACKUP")
 @with_location
@@ -127,13 +138,11 @@ def restore(where: Where, source: str, as_json: bool, yes: bool) -> None:
     Example:
       storebridge restore /mnt/usb/jobs-256ea211-20261125T120000.000000Z.jsonl.gz -l jobs.db
     """
-    location = where.only()
-    if not output.confirm(f"Put {source} in the place of {location.text}?", yes=yes):
-        raise Failure(f"{location.text}: left as it is", NO)
-    if source == "-":
-        raise Failure("a backup is a file: to read a stream: storebridge import -", USAGE)
-    with output.working(f"restoring {location.text} …"):
-        report = bring_back(source, location)
+    try:
+        report = _restored(where.only(), source, yes=yes)
+    except ForeignFileError as error:
+        advice = "if it was a database, move it elsewhere, and give the same command again"
+        raise ForeignFileError(f"{error}; {advice}") from error
     kept = None if report.replaces is None else str(report.replaces)
     facts = {
         "location": report.target,

@@ -504,6 +504,11 @@ def test_the_commands(tmp_path: Path, folder: Path) -> None:
     restored = run("restore", report["copies"][0]["file"], "-l", location, "--json")
     assert restored.returncode == 0, restored.stderr
     assert json.loads(restored.stdout)["sha256"] == report["copies"][0]["sha256"]
+    for where in (location, f"{tmp_path}/node.db"):  # not even its first bytes are left
+        (tmp_path / "node.db").write_bytes(bytes(9000))
+        refused = run("restore", report["copies"][0]["file"], "-l", where)
+        assert (refused.returncode, "move it elsewhere" in refused.stderr) == (2, True)
+        assert (tmp_path / "node.db").read_bytes() == bytes(9000)
     wrong = run("backup", str(folder), "-l", location, "--if-older-than", "soon")
     assert wrong.returncode == 2
     assert "12h" in wrong.stderr
