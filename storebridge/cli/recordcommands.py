@@ -115,7 +115,12 @@ def _list_executions(
       NODE_ID=pi4 storebridge executions list --orphans
     """
     if orphans:
-        records.list_orphans(where, as_json, query["node_id"])
+        nodes = query.pop("node_id")
+        if job or any(
+            value for name, value in query.items() if name not in ("limit", "everything")
+        ):
+            raise click.UsageError("--orphans lists them all: beside it only --node is heeded")
+        records.list_orphans(where, as_json, nodes)
         return
     job_id = records.job_prefix_resolved(where, job)
     records.list_records(EXECUTIONS, where, as_json, job_id=job_id, **query)

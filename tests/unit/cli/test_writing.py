@@ -159,3 +159,5 @@ def test_orphans(tmp_path: Path, run: Run) -> None:
     assert document(found)["id"] == "e-1"
     elsewhere = run("executions", "list", "--orphans", "-l", location, NODE_ID="other")
     assert elsewhere.stdout == ""
+    wrong = run("executions", "list", "--orphans", "--node", "pi4", "--job", "j", "-l", location)
+    assert (wrong.exit_code, "--orphans" in wrong.stderr) == (2, True)
