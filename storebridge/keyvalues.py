@@ -23,9 +23,12 @@ from storebridge.keyspace import Key, Keyspace
 from storebridge.locks import Lock, LockRecord, LockStore
 from storebridge.owner import Owner
 from storebridge.times import Seconds, duration
+from storebridge.transaction import Unit
 from storebridge.typedvalues import dumps
 
 T = TypeVar("T")
+_Put = tuple[str, Raw, datetime | None]
+"""An id, what is to be its value, and until when."""
 _STEP = 500
 _ATTEMPTS = 5
 
@@ -122,9 +125,15 @@ class KeyValueStore(KeyReading, MutableMapping[Key, Any]):
     ) -> None:
         """Set many keys in one transaction."""
         items = list(other.items() if isinstance(other, Mapping) else other)
-        with self.database.transaction():
-            for key, value in items + list(more.items()):
-                self.set(key, value, expires_in=expires_in)
+        items += more.items()
+        self._do(self._put_all, [self._put(key, value, expires_in) for key, value in items])
+
+    def _put(self, key: Key, value: Any, expires_in: Seconds | None) -> _Put:
+        return self._id(key), Raw(dumps(value)), self._until(expires_in)
+
+    def _put_all(self, unit: Unit, changes: Iterable[_Put]) -> None:
+        for change in changes:
+            self._write.put(unit, *change)
 
     def __delitem__(self, key: Key) -> None:
         self._do(self._write.take, self._id(key))
@@ -140,16 +149,20 @@ class KeyValueStore(KeyReading, MutableMapping[Key, Any]):
 
     def popitem(self) -> tuple[Key, Any]:
         """Remove the first key, and return it with its value. KeyNotFoundError if there is none."""
-        with self.database.transaction():
-            for key in self:
-                return key, self.pop(key)
+        return self._do(self._take_first)
+
+    def _take_first(self, unit: Unit) -> tuple[Key, Any]:
+        for key in self:
+            return key, self._write.take(unit, self._id(key))
         raise KeyNotFoundError(f"{self.name} is empty")
 
     def clear(self, *, prefix: Key | None = None) -> None:
         """Remove all keys, or those with a prefix, in a transaction; what cannot be read stays."""
-        with self.database.transaction():
-            for key in self.keys(prefix=prefix):
-                del self[key]
+        self._do(self._take_all, self.keys(prefix=prefix))
+
+    def _take_all(self, unit: Unit, keys: Iterable[Key]) -> None:
+        for key in keys:
+            self._write.take(unit, self._id(key))
 
     def purge(self, write: Callable[..., Any] | None = None) -> int:
         """Remove what has expired, in steps that hold no lock for long. Returns how many.
@@ -245,9 +258,14 @@ class KeyValueStore(KeyReading, MutableMapping[Key, Any]):
 
     def update_sections(self, sections: Mapping[Any, Mapping[Any, Any]]) -> None:
         """Set what `sections` gives, in one transaction."""
-        with self.database.transaction():
-            for header, members in sections.items():
-                self.section(header).update(members)
+        self._do(
+            self._put_all,
+            [
+                self.section(header)._put(key, value, None)
+                for header, members in sections.items()
+                for key, value in members.items()
+            ],
+        )
 
     def discard(self, key: Key) -> None:
         """Remove a key whose value cannot be read. ConflictError if it can."""

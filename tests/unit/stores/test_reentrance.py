@@ -290,6 +290,36 @@ def test_between_two_steps_of_a_block(stores: Stores) -> None:
     assert "second" not in [job.id for job in stores.jobs.each()]
 
 
+def test_between_two_keys(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that changes several keys is one write: what comes in between is refused, too."""
+    settings = stores.settings
+    calls: list[Callable[[], object]] = [
+        lambda: settings.update({"a": 1, "b": 2}),
+        lambda: settings.update_sections({"led": {"a": 1}, "b": {"c": 1}}),
+        settings.popitem,
+        settings.clear,
+    ]
+    for call in calls:
+        struck = Struck(stores, "create")
+        with handling(struck.strike), monkeypatch.context() as patch:
+            for name in ("put", "take"):
+                patch.setattr(settings._write, name, then_strike(getattr(settings._write, name)))
+            call()
+        assert struck.outcomes
+        assert all(isinstance(each, TransactionError) for each in struck.outcomes)
+    assert settings == {}
+    assert "second" not in [job.id for job in stores.jobs.each()]
+
+
+def then_strike(change: Callable[..., object]) -> Callable[..., object]:
+    def changed(*args: object) -> object:
+        result = change(*args)
+        strike()
+        return result
+
+    return changed
+
+
 def strike_in_a_block_that_fails(stores: Stores) -> None:
     with stores.database.transaction():
         strike()
