@@ -12,8 +12,11 @@ if TYPE_CHECKING:
     from storebridge.database import Database
 
 STEP_SECONDS = 0.05
-"""What a step is done after, however much there is left."""
+"""What a step takes, its commit included, however much there is left."""
 STEP_ENTRIES = 500
+_LEAST_SHARE = 0.3
+"""Of a step is for its work, however long its commit takes: else a slow disk would see little but
+commits."""
 _SHORTEST_PAUSE = 0.001
 _LONGEST_PAUSE = 0.1
 T = TypeVar("T")
@@ -29,13 +32,18 @@ class Pace:
         self._taken = 0.0
         self.longest = 0.0
         """Seconds for which others had to wait at the most."""
+        self.allowed = STEP_SECONDS * _LEAST_SHARE
+        """Seconds that the next step may work for: what it does is still to be committed, which
+        takes as large a share of the whole as it did in the last one."""
 
     def write(self, operation: Callable[..., T], *args: Any) -> T:
         """As `Database.write`, then a pause."""
         with self._database.transaction():
             self._taken = perf_counter()
             result = self._database.write(operation, *args)
-        self._pause()
+            worked = perf_counter() - self._taken
+        share = worked / self._pause()
+        self.allowed = STEP_SECONDS * max(_LEAST_SHARE, share)
         return result
 
     def hold(self, call: Callable[..., T], *args: Any) -> T:
@@ -57,8 +65,11 @@ class Pace:
         self._database._turn.take()
         self._taken = perf_counter()
 
-    def _pause(self) -> None:
-        time.sleep(min(max(self._note(), _SHORTEST_PAUSE), _LONGEST_PAUSE))
+    def _pause(self) -> float:
+        """Returns how long others have waited for what was done."""
+        held = self._note()
+        time.sleep(min(max(held, _SHORTEST_PAUSE), _LONGEST_PAUSE))
+        return held
 
     def _note(self) -> float:
         held = perf_counter() - self._taken

@@ -122,7 +122,7 @@ class Pruner:
     def _step(self, *args: Any) -> tuple[int, Pruned]:
         if self._dry_run:
             return self._database.read(_count, *args)
-        return self._write(_step, self._now, *args)
+        return self._write(_step, self._now, *args, self.pace.allowed)
 
     def _write(self, operation: Callable[..., T], *args: Any) -> T:
         """A step; again where there are several writers, one of which has to give way."""
@@ -180,15 +180,17 @@ def _step(
     limits: Limits,
     kind: Kind,
     items: Sequence[Any],
+    allowed: float = STEP_SECONDS,
 ) -> tuple[int, Pruned]:
-    """Remove items until it is time to let others write. Returns how many have been dealt with."""
+    """Remove items until it is time to let others write, after so many seconds. Returns how many
+    have been dealt with."""
     began = perf_counter()
     step = _Step(unit, layout, limits, now)
     remove: Callable[[Any], bool] = getattr(step, kind)
     done = 0
     while done < len(items):
         done += remove(items[done])
-        if perf_counter() - began > STEP_SECONDS:
+        if perf_counter() - began > allowed:
             break
     step.close()
     return done, step.gone
