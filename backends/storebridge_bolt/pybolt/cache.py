@@ -29,6 +29,7 @@ class PageCache:
 
     __slots__ = (
         "_asked",
+        "_last",
         "_limit",
         "_missed",
         "_passed",
@@ -49,6 +50,7 @@ class PageCache:
         self._asked: set[int] = set()
         self._passed: dict[int, Branch] = {}
         self._missed = 0
+        self._last = -1
 
     def keep_branch(self, page: int, keys: list[bytes], children: list[int]) -> Branch:
         """Remember a branch."""
@@ -80,6 +82,14 @@ class PageCache:
         if len(self._asked) >= _MOST_ASKED:
             self._asked.clear()
         self._asked.add(page)
+
+    def wants_passed(self, page: int) -> bool:
+        """The same for who goes through many leaves, and asks again where it was last only because
+        it goes on from there: that alone would keep a leaf of every call's, and in the end as many
+        as there is room for."""
+        goes_on = page == self._last
+        self._last = -1 if goes_on else page
+        return not goes_on and self.wants(page)
 
     def wants(self, page: int) -> bool:
         """Note that somebody asked for a leaf; whether it is worth keeping now."""

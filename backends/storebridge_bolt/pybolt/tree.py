@@ -84,7 +84,7 @@ class Pages:
                 leaf = decode_leaf(self.content(page, overflow), count)
             except CorruptError as problem:
                 raise CorruptError(f"page {page}: {problem}") from None
-            if keep or cache.wants(page):
+            if keep or cache.wants_passed(page):
                 cache.keep_leaf(page, leaf, (overflow + 1) * self.page_size)
         return leaf
 

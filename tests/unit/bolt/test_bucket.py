@@ -290,3 +290,30 @@ def test_ranges_agree_with_a_dictionary(
         assert list(bucket.scan(start, stop, reverse=True)) == want[::-1]
         assert list(bucket.cursor()) == sorted(model.items())
         tx.rollback()
+
+
+def test_reading_in_pages_keeps_no_leaf(db: DB) -> None:
+    """Each page ends in a leaf in which the next one begins: that alone is no reason to keep it.
+    Whoever comes to one again finds it kept."""
+    with db.update() as tx:
+        bucket = tx.create_bucket(b"b")
+        for number in range(3000):
+            bucket[b"%06d" % number] = b"v" * 20
+
+    def kept() -> int:
+        return sum(len(keys) > 1 for keys, _, _ in db._cache.leaves.values())
+
+    with db.view() as tx:
+        start, found = b"", 0
+        while page := tx.bucket(b"b").items(start, limit=100):
+            start = page[-1][0] + b"\0"
+            found += len(page)
+        assert found == 3000
+        assert kept() == 0
+        for _ in range(2):
+            tx.bucket(b"b").items(b"000500", limit=1)
+            tx.bucket(b"b").items(b"002500", limit=1)
+        assert kept() == 2
+        for _ in range(3):
+            tx.bucket(b"b").items(b"001500", limit=1)
+        assert kept() == 3
