@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -58,7 +59,11 @@ def canonical_bytes(value: Any) -> bytes:
         decoded = _decode(encoded)
     except InvalidRecordError:
         raise
-    except (TypeError, ValueError, ArithmeticError, RecursionError) as error:
+    except TypeError as error:
+        with suppress(RecursionError):
+            _check(value, "$")  # says where, in our words
+        raise InvalidRecordError(f"not JSON: {reason(error)}") from None
+    except (ValueError, ArithmeticError, RecursionError) as error:
         raise InvalidRecordError(f"not JSON: {reason(error)}") from None
     # One comparison in C finds what does not come back as it went in; the slow walk says what.
     if decoded != value or _maybe_too_long(encoded):

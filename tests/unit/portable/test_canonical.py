@@ -102,6 +102,15 @@ def test_errors_say_where() -> None:
     """An error names the place inside the value."""
     with pytest.raises(InvalidRecordError, match=r"\$\.a\[1\]\.b"):
         to_json({"a": [1, {"b": math.nan}]})
+    with pytest.raises(InvalidRecordError, match=r"^\$\.a: member name 1 is not text$"):
+        to_json({"a": {1: 2}})
+    with pytest.raises(InvalidRecordError, match=r"^\$\.a: object is not a JSON type$"):
+        to_json({"a": object()})
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(InvalidRecordError, match="not JSON"):
+        to_json({"a": deep, 1: 2})
     with pytest.raises(InvalidRecordError, match=r"member 'b' is named twice"):
         canonical_raw(b'{"a":{"b":1,"c":2,"b":1}}')
 
