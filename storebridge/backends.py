@@ -119,7 +119,7 @@ def _name_by_content(path: Path, head: bytes) -> str:
     # Last: whatever else starts as a JSON object looks like it.
     if _is_tinydb(head):
         return "tinydb"
-    raise ForeignFileError(f"{path}: not a database of any known backend")
+    raise ForeignFileError(f"{path}: not a database of any known backend; choose another location")
 
 
 def name_by_suffix(path: Path) -> str:

@@ -87,7 +87,7 @@ class BoltBackend:
             head = file.read(_METAS[-1] + 20)
         if self.recognises(path, head):
             return DriverError(ErrorKind.CORRUPT, f"{error}: restore a backup")
-        return DriverError(ErrorKind.FOREIGN, f"{path}: not a bolt file")
+        return DriverError(ErrorKind.FOREIGN, f"{path}: not a bolt file; choose another location")
 
     def files(self, target: str) -> list[Path]:
         """The file alone."""
@@ -106,4 +106,7 @@ def _refuse_foreign(db: DB, path: Path) -> None:
             return
         if tx.has_bucket(own) and (tx.bucket(own).get(LAYOUT) or b"").isdigit():
             return
-    raise DriverError(ErrorKind.FOREIGN, f"{path}: a bolt file, but not one of storebridge's")
+    raise DriverError(
+        ErrorKind.FOREIGN,
+        f"{path}: a bolt file, but not one of storebridge's; choose another location",
+    )

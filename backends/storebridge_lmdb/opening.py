@@ -180,7 +180,8 @@ def _state_of(path: Path, native: lmdb.Environment) -> State:
             mark = b""
     if not mark.isdigit():
         raise DriverError(
-            ErrorKind.FOREIGN, f"{path}: an LMDB environment, but not one of storebridge's"
+            ErrorKind.FOREIGN,
+            f"{path}: an LMDB environment, but not one of storebridge's; choose another location",
         )
     return "ours"
 

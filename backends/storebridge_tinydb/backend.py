@@ -154,10 +154,13 @@ def _contents(path: Path, data: bytes) -> Contents:
             raise DriverError(
                 ErrorKind.CORRUPT, f"{path}: damaged, {error}: restore a backup"
             ) from error
-        raise DriverError(ErrorKind.FOREIGN, f"{path}: not a TinyDB file") from error
+        raise DriverError(
+            ErrorKind.FOREIGN, f"{path}: not a TinyDB file; choose another location"
+        ) from error
     if contents.mark is None and not contents.is_empty:
         raise DriverError(
-            ErrorKind.FOREIGN, f"{path}: perhaps a TinyDB file, but not one of storebridge's"
+            ErrorKind.FOREIGN,
+            f"{path}: perhaps a TinyDB file, but not one of storebridge's; choose another location",
         )
     return contents
 
