@@ -248,7 +248,7 @@ def _backup(database: Database) -> Iterator[Finding]:
         return
     at, backup = last
     behind, age = database.sequence() - backup.sequence, database.clock() - at
-    since = f"{_age(age)} ago ({at:%Y-%m-%d %H:%M} UTC), {behind} events since"
+    since = f"{_age(age)} ago ({at:%Y-%m-%d %H:%M} UTC), {_counted(behind, 'event')} since"
     what = f"{since}, in {', '.join(backup.files)}"
     due = behind > 0 and age > BACKUP_DUE
     yield Finding("backup", "notice" if due else "good", what, mend if due else None)
@@ -258,7 +258,11 @@ def _age(age: timedelta) -> str:
     for length, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
         if age.total_seconds() >= 2 * length:
             return f"{age.total_seconds() // length:.0f} {unit}"
-    return f"{age.total_seconds():.0f} seconds"
+    return _counted(round(age.total_seconds()), "second")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _clock(database: Database) -> Iterator[Finding]:

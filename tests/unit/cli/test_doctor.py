@@ -313,7 +313,7 @@ def test_the_age_of_the_last_backup(sqlite: Sample, tmp_path: Path) -> None:
     with open_database(sqlite.location) as database:
         JobStore(database).create(Job())
     assert found().verdict == "notice"
-    assert " 1 events since, in " in found().what
+    assert " 1 event since, in " in found().what
 
 
 def test_nothing_there(run: Run, tmp_path: Path) -> None:
