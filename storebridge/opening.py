@@ -43,8 +43,9 @@ Place = tuple[str, ...]
 _lock = Condition(RLock())
 """Held while a location is opened; and, for moments, before and after one is closed."""
 _shared: dict[Place, tuple[Database, int]] = {}
-_closing: dict[Place, int] = {}
-"""Which of them are being closed, by which thread."""
+_busy: dict[Place, tuple[int, Location]] = {}
+"""What is being opened, closed or replaced, and by which thread. For who waits lets go of the lock,
+also where it opens something else meanwhile."""
 _abandoned: list[Database] = []
 
 
@@ -88,12 +89,13 @@ def open_even_incomplete(
     read it, one of an older layout."""
     key = place_of(location)
     with _lock:
-        _wait_while_closing(lambda other: other == key)
+        _wait_while_busy(lambda other, _: other == key)
         if key in _shared:
             database, uses = _shared[key]
             _check_same_options(database, location)
         else:
-            database, uses = _open(location, recount, clock), 0
+            with _being_busy(key, location):
+                database, uses = _open(location, recount, clock), 0
             database._on_close = lambda _: _release(key)
         _shared[key] = (database, uses + 1)
     return database
@@ -187,13 +189,16 @@ def kept_closed(location: Location) -> Iterator[None]:
     """
     assert location.path is not None
     with _lock:
-        _wait_while_closing(lambda other: is_same_place(location, _shared[other][0].location))
+        _wait_while_busy(lambda _, other: is_same_place(location, other))
         if is_open_here(location):
             raise StoreLockedError(
                 f"{location.text}: open in this process: close it, then do the same again",
                 os.getpid(),
             )
-        with while_replacing(location.path, location.options.lock_timeout):
+        with (
+            _being_busy(place_of(location), location),
+            while_replacing(location.path, location.options.lock_timeout),
+        ):
             yield
 
 
@@ -215,41 +220,60 @@ def _check_same_options(database: Database, location: Location) -> None:
         )
 
 
-def _wait_while_closing(is_meant: Callable[[Place], bool]) -> None:
-    """With the lock held: wait until nothing that is meant is being closed by another thread."""
-    while any(is_meant(key) for key, thread in _closing.items() if thread != get_ident()):
+def _wait_while_busy(is_meant: Callable[[Place, Location], bool]) -> None:
+    """With the lock held: wait until another thread is busy with nothing that is meant."""
+    me = get_ident()
+    while any(
+        thread != me and is_meant(key, location) for key, (thread, location) in _busy.items()
+    ):
         _lock.wait()
+
+
+@contextlib.contextmanager
+def _being_busy(key: Place, location: Location) -> Iterator[None]:
+    """With the lock held."""
+    before = _busy.get(key)
+    try:
+        _busy[key] = (get_ident(), location)
+        yield
+    finally:
+        if before is None:
+            _busy.pop(key, None)
+        _lock.notify_all()
 
 
 def _release(key: Place) -> None:
     """Give up one use; the last one closes. Nobody can open the location anew before it is; what is
     at other places is opened and closed meanwhile."""
+    begun: list[Place] = []
     try:
         with _lock:
-            _wait_while_closing(lambda other: other == key)
+            _wait_while_busy(lambda other, _: other == key)
             if key not in _shared:
                 return  # another thread closed it meanwhile
             database, uses = _shared[key]
             if uses > 1:
                 _shared[key] = (database, uses - 1)
                 return
-            _closing[key] = get_ident()
+            if key not in _busy:
+                begun.append(key)
+                _busy[key] = (get_ident(), database.location)
         database.close_driver()
     finally:
         try:
-            _end_closing(key)
+            _end_release(key, begun)
         finally:  # what an exception out of a signal handler left
-            _end_closing(key)
+            _end_release(key, begun)
 
 
-def _end_closing(key: Place) -> None:
-    if _closing.get(key) != get_ident():
-        return
+def _end_release(key: Place, begun: list[Place]) -> None:
     with _lock:
         if key in _shared and _shared[key][0].closed:
             del _shared[key]
-        _closing.pop(key, None)
-        _lock.notify_all()
+        if begun:
+            _busy.pop(key, None)
+            begun.clear()
+            _lock.notify_all()
 
 
 def _open(location: Location, recount: Recount, clock: Callable[[], datetime]) -> Database:
@@ -402,7 +426,7 @@ def _recount_and_unmark(
 def _abandon_all() -> None:
     global _lock
     _lock = Condition(RLock())
-    _closing.clear()
+    _busy.clear()
     for database, _ in _shared.values():
         database.abandon()
         # Closing, by the garbage collector too, would disturb the parent.

@@ -169,9 +169,8 @@ class Reading:
         try:
             yield
         finally:
-            if (
-                self._snapshots.pop(thread, None) is not None
-            ):  # else it is a forked child's parent's
+            # Not that of a forked child's parent.
+            if self._snapshots.pop(thread, None) is not None:
                 transaction.rollback()
 
     def _shared_reader(self) -> Transaction | None:

@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from storebridge import Database, Job, JobStore, StoreLockedError, open_database
-from storebridge.location import location_of
+from storebridge import Database, Job, JobStore, StoreLockedError, open_database, opening
+from storebridge.location import Location, location_of
 from storebridge.opening import is_open_here, kept_closed
 from tests.unit.strikes import Striking, strikes
 
@@ -165,6 +166,33 @@ def test_a_writer_who_opens_another_one(locations: list[str]) -> None:
     closing = Started(database.close)
     assert writer.end() is None
     assert closing.end() is None
+
+
+def test_opening_what_takes_another_one_to_open(
+    locations: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While that waits for the other one to be closed, nobody else opens the first once more."""
+    open_one, other = opening._open, make(locations[1])
+
+    def open_both(location: Location, *args: Any) -> Database:
+        if location.target.endswith("a"):
+            open_database(locations[1]).close()
+        return open_one(location, *args)
+
+    monkeypatch.setattr(opening, "_open", open_both)
+    with closing_for_long(other) as closing:
+        first = Started(lambda: open_database(locations[0]))
+        second = Started(lambda: open_database(locations[0]))
+        time.sleep(0.2)
+        assert first.goes_on
+        assert second.goes_on
+    assert closing.end() is None
+    database = first.end()
+    assert isinstance(database, Database)
+    assert second.end() is database
+    database.close()
+    database.close()
+    assert database.closed
 
 
 def test_struck(tmp_path: Path) -> None:
