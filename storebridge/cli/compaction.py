@@ -168,6 +168,8 @@ def _show(location: Location, report: CompactionReport, *, as_json: bool) -> boo
             facts.append(("bytes afterwards", f"{report.after:,}"))
         facts.append(("longest pause of others", f"{report.longest_pause * 1000:.0f} ms"))
         facts.append(("took", f"{report.seconds:.1f} s"))
+        if (report.after or 0) > (report.before or 0):
+            facts.append(("note", "removing takes some room itself, which is used again"))
     if report.kept:
         facts.append(("kept by a hook", report.kept))
     if report.skipped is not None:
