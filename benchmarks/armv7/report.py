@@ -29,9 +29,10 @@ emulation on the same machine.
 """
 
 
-def suite(results: Path, backend: str) -> dict[str, Any] | None:
-    """What the conformance suite came to; None where it was not run."""
-    report = results / f"suite-{backend}.xml"
+def suite(results: Path, backend: str, part: str = "suite") -> dict[str, Any] | None:
+    """What the conformance suite came to; None where it was not run. `again` is the part of what
+    failed and was run once more."""
+    report = results / f"{part}-{backend}.xml"
     if not report.exists():
         return None
     root = next(ElementTree.parse(report).iter("testsuite"))
@@ -41,12 +42,13 @@ def suite(results: Path, backend: str) -> dict[str, Any] | None:
         for each in cases
         if each.find("failure") is not None or each.find("error") is not None
     ]
-    lines = (results / f"suite-{backend}.log").read_text().splitlines()
+    lines = (results / f"{part}-{backend}.log").read_text().splitlines()
     closing = next((line for line in reversed(lines) if " passed" in line or " failed" in line), "")
     return {
         "closing": closing.strip("= "),
         "failed": sorted(set(failed)),
-        "commit": commit(results, f"suite-{backend}"),
+        "commit": commit(results, f"{part}-{backend}"),
+        "again": suite(results, backend, "again") if part == "suite" else None,
     }
 
 
@@ -123,7 +125,7 @@ def page(found: dict[str, Any]) -> str:
     )
     for name, each in suites:
         if each and each["failed"]:
-            lines += ["", f"Failed on {name}: {', '.join(each['failed'])}."]
+            lines += ["", f"Failed on {name}: {', '.join(each['failed'])}.{_again(each['again'])}"]
     lines += ["", "## Where 32 bits end", "", f"At commit {found['commits']['edges']}.", ""]
     lines += table(
         ("test (`benchmarks/armv7/edges.py`)", "outcome", "saw"),
@@ -141,6 +143,10 @@ def page(found: dict[str, Any]) -> str:
         ((name, _wheel(wheel, found["versions"])) for name, wheel in found["wheels"].items()),
     )
     return "\n".join(lines) + "\n"
+
+
+def _again(ended: dict[str, Any] | None) -> str:
+    return f" Again, alone, at {ended['commit']}: {ended['closing']}." if ended else ""
 
 
 def _wheel(wheel: str | None, installed: list[str]) -> str:
