@@ -398,10 +398,10 @@ class Database(Writing):
         """Make the database at `target`, of any backend, hold what this one does: records, events,
         labels, versions, counters, checkpoints and the sequence, bodies byte for byte.
 
-        This one is only read. The other is no store before both sides were read anew and had the
-        same digests: until then to open it is an IncompleteStoreError, and the same call goes on
-        where the last one was stopped, however it was. What is written here meanwhile is copied,
-        too, but the writers have to stop at last, else it is a ConflictError.
+        This one is only read. The other is no store before it was read anew, and had the digests of
+        this one as it was by then: until then to open it is an IncompleteStoreError, and the same
+        call goes on where the last one was stopped, however it was. What is written here meanwhile
+        is copied, too, but the writers have to stop at last, else it is a ConflictError.
 
         A target that holds something else is a ConfigurationError; with `overwrite` it is renamed
         once what replaces it is whole. A body that cannot be read is a CorruptStoreError, unless

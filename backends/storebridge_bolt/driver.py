@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from storebridge.driver.capabilities import Reclaimed, Usage
 from storebridge.driver.contract import DriverError, ErrorKind, Traits
+from storebridge.driver.fileversion import NumberedVersion
 from storebridge.driver.ordered import OrderedTransaction, SpaceName
 from storebridge.driver.orderedload import OrderedLoader, OrderedLoadingTransaction
-from storebridge.driver.sortedruns import Pairs
 from storebridge_bolt.pybolt import (
     DB,
     BoltError,
@@ -98,9 +98,9 @@ class BoltEngine:
     def put_new(self, space: Space, key: bytes, value: bytes) -> bool:
         return self._bucket(space).put_new(key, value)
 
-    def put_sorted(self, space: Space, pairs: Pairs) -> None:
+    def put_sorted(self, space: Space, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
         bucket = self._bucket(space)
-        if bucket.put_sorted(pairs):
+        if bucket.put_sorted(keys, values):
             bucket.fill_percent = _FULL
 
     def clear(self, space: Space) -> None:
@@ -183,6 +183,13 @@ class BoltDriver(OrderedLoader[Space]):
             "size": self._path.stat().st_size,
             "durability": self._db.durability,
         }
+
+    def hold_version(self) -> NumberedVersion:
+        return NumberedVersion(self._path, self._last_transaction)
+
+    def _last_transaction(self) -> int:
+        with self._db.view() as tx:
+            return tx.id
 
     def usage(self) -> Usage:
         return Usage(*space(self._db))

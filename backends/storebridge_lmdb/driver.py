@@ -10,6 +10,7 @@ import lmdb
 from storebridge.driver.capabilities import Reader, Reclaimed, Usage
 from storebridge.driver.contract import DriverError, ErrorKind, Table, Traits
 from storebridge.driver.fileears import FileEars
+from storebridge.driver.fileversion import NumberedVersion
 from storebridge.driver.ordered import OrderedTransaction, SpaceName, space_names
 from storebridge.driver.orderedload import OrderedLoader
 from storebridge_lmdb import swap, verify
@@ -140,6 +141,16 @@ class LmdbDriver(OrderedLoader[Space]):
             for line in lines
             if len(line) > 2 and line[-1].isdecimal()
         ]
+
+    def hold_version(self) -> NumberedVersion:
+        return NumberedVersion(self._environment.path / DATA, self._last_transaction)
+
+    def _last_transaction(self) -> int:
+        engine = ReadEngine(self._environment)
+        try:
+            return engine.snapshot_id()
+        finally:
+            engine.rollback()
 
     def usage(self) -> Usage:
         environment = self._environment

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
@@ -10,7 +11,6 @@ import lmdb
 
 from storebridge.driver.contract import DriverError, ErrorKind
 from storebridge.driver.ordered import SpaceName
-from storebridge.driver.sortedruns import Pairs
 from storebridge_lmdb.environment import Environment
 from storebridge_lmdb.header import pages_of
 
@@ -171,14 +171,14 @@ class WriteEngine(ReadEngine):
     def delete(self, space: Space, key: bytes) -> None:
         self._delete(key, b"", space)
 
-    def put_sorted(self, space: Space, pairs: Pairs) -> None:
-        if not pairs:
+    def put_sorted(self, space: Space, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+        if not keys:
             return
         with self._native.cursor(space) as cursor:
             # Behind all that is there nothing is looked up, and pages become full.
-            append = not cursor.last() or cursor.key() < pairs[0][0]
-            _, put = cursor.putmulti(pairs, append=append)
-        if put != len(pairs):
+            append = not cursor.last() or cursor.key() < keys[0]
+            _, put = cursor.putmulti(zip(keys, values, strict=True), append=append)
+        if put != len(keys):
             raise DriverError(ErrorKind.CORRUPT, "lmdb: keys that are not in order")
 
     def clear(self, space: Space) -> None:

@@ -92,7 +92,7 @@ class WriteTransaction(OrderedLoadingTransaction[Space]):
         self._load("remove_bodies", table, keys)
 
     def clear_indexes(self, table: str) -> None:
-        self._removing = True
+        # Not for the sake of room: what is loaded next must not take what deletes may need.
         self._load("clear_indexes", table)
 
     def put_entries(self, part: IndexPart) -> None:

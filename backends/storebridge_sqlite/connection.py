@@ -53,16 +53,21 @@ def stamp_of(path: Path) -> Stamp:
     return Stamp(file.st_ino, file.st_size, file.st_mtime_ns, False)
 
 
+def log_size(path: Path) -> int:
+    """Bytes of the write-ahead log; 0 where there is none."""
+    try:
+        return _side(path, "-wal").stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def _has_log(path: Path) -> bool:
     """Whether changes may be outside the file. An empty log without an index is what a guest made
     that came as the last writer left, or a writer who has written nothing yet.
     """
     if _side(path, "-journal").exists() or _side(path, "-shm").exists():
         return True
-    try:
-        return _side(path, "-wal").stat().st_size > 0
-    except FileNotFoundError:
-        return False
+    return log_size(path) > 0
 
 
 class Connection:

@@ -23,6 +23,7 @@ from storebridge_sqlite.creation import layout_of, missing
 from storebridge_sqlite.errors import kind, primary_code
 from storebridge_sqlite.statements import Statements
 from storebridge_sqlite.transaction import SqliteTransaction
+from storebridge_sqlite.version import DataVersion
 
 _MOST_IDLE = 8
 _LONGEST_SLEEP = 0.005
@@ -121,6 +122,10 @@ class SqliteDriver:
         log = self._path.with_name(self._path.name + "-wal")
         described["wal_size"] = log.stat().st_size if log.exists() else 0
         return described
+
+    def hold_version(self) -> DataVersion:
+        """What a reader of its own is told of changes by."""
+        return DataVersion(self._path, self._reader(), self._finish_reading)
 
     def usage(self) -> Usage:
         """What is used and free of the file, and the log."""

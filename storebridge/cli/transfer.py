@@ -53,7 +53,7 @@ def migrate(
     """Copy database SRC to DST, on any backend.
 
     Records, events, labels, versions, counters and checkpoints, bodies byte for byte. SRC is only
-    read. DST is a store when both were read again and hold the same, not before. Stopped, killed or
+    read. DST is a store when it was read again and holds the same, not before. Stopped, killed or
     out of room: the same command goes on where it was.
 
     \b

@@ -3,6 +3,7 @@
 from storebridge.driver.backend import Backend, Options
 from storebridge.driver.capabilities import (
     Compactor,
+    HeldVersion,
     IndexEntries,
     IndexPart,
     Loader,
@@ -15,6 +16,7 @@ from storebridge.driver.capabilities import (
     Reclaimed,
     Tidier,
     Usage,
+    Versioned,
 )
 from storebridge.driver.contract import (
     Driver,
@@ -47,6 +49,7 @@ __all__ = [
     "ErrorKind",
     "Fault",
     "Field",
+    "HeldVersion",
     "Index",
     "IndexEntries",
     "IndexPart",
@@ -72,5 +75,6 @@ __all__ = [
     "Value",
     "Values",
     "ValuesOf",
+    "Versioned",
     "View",
 ]

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from storebridge.driver.backend import Options
 from storebridge.driver.contract import Key, Rows, Transaction, Values
+from storebridge.driver.pages import Columns
 
 
 class Usage(NamedTuple):
@@ -144,15 +145,17 @@ class IndexPart(NamedTuple):
 
     table: str
     by: str
-    pairs: list[tuple[bytes, bytes]]
+    entries: list[bytes]
+    keys: list[bytes]
+    """Whose each of them is."""
 
 
 class IndexEntries(Protocol):
     """What the indexes of one table are to hold, in bounded memory however much that is. To be
     closed. What it cannot keep for want of room raises an error of kind FULL."""
 
-    def add(self, rows: Rows, values: Sequence[Values]) -> None:
-        """Take note of the entries of these, whose values are these."""
+    def add(self, rows: Rows, values: Columns) -> None:
+        """Take note of the entries of these, whose values are these, column by column."""
 
     def parts(self) -> Iterator[IndexPart]:
         """All of them, index by index, some at a time; once, when all have been added. UniqueClash,
@@ -190,6 +193,26 @@ class Loader(Protocol):
 
     def index_entries(self, table: str) -> IndexEntries:
         """For the entries of a table that was created."""
+
+
+class HeldVersion(Protocol):
+    """What was the last committed transaction when this was made. To be closed."""
+
+    def stands(self) -> bool:
+        """Whether nothing was committed since, by whichever process or program. False where that
+        is not known for certain, or the files were touched otherwise: then who asks looks itself.
+        """
+
+    def close(self) -> None:
+        """Give it back."""
+
+
+@runtime_checkable
+class Versioned(Protocol):
+    """A driver whose engine knows every change of its file, whoever makes it."""
+
+    def hold_version(self) -> HeldVersion:
+        """That of this moment. Views that are taken later are of it as long as it stands."""
 
 
 @runtime_checkable

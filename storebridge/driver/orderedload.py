@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from storebridge.driver.capabilities import IndexPart
-from storebridge.driver.contract import Key, Rows, UniqueClash, Values
+from storebridge.driver.contract import Key, Rows, UniqueClash
 from storebridge.driver.ordered import Engine, OrderedDriver, OrderedTransaction
+from storebridge.driver.orderedpages import entries_maker, keys_encoder
 from storebridge.driver.orderedtable import OrderedTable
-from storebridge.driver.sortedruns import Pairs, SortedRuns
+from storebridge.driver.pages import Columns
+from storebridge.driver.sortedruns import SortedRuns
 
 S = TypeVar("S")
 
@@ -26,7 +28,7 @@ S = TypeVar("S")
 class BulkEngine(Engine[S], Protocol):
     """An engine that has a quick way for what comes in order."""
 
-    def put_sorted(self, space: S, pairs: Pairs) -> None:
+    def put_sorted(self, space: S, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
         """Set the values of these keys, which are in order."""
 
     def clear(self, space: S) -> None:
@@ -45,8 +47,9 @@ class OrderedLoadingTransaction(OrderedTransaction[S]):
 
     def put_bodies(self, table: str, rows: Rows) -> None:
         record = self._tables[table]
-        encode = record.encode
-        self._engine.put_sorted(record.space, [(encode(key), body) for key, body in rows])
+        keys, bodies = zip(*rows, strict=True)
+        raws, _ = keys_encoder(record.declared.key)(list(zip(*keys, strict=True)))
+        self._engine.put_sorted(record.space, raws, bodies)
 
     def remove_bodies(self, table: str, keys: Sequence[Key]) -> None:
         record = self._tables[table]
@@ -54,7 +57,8 @@ class OrderedLoadingTransaction(OrderedTransaction[S]):
             self._engine.delete(record.space, record.encode(key))
 
     def put_entries(self, part: IndexPart) -> None:
-        self._engine.put_sorted(self._tables[part.table].path(part.by).space, part.pairs)
+        space = self._tables[part.table].path(part.by).space
+        self._engine.put_sorted(space, part.entries, part.keys)
 
 
 class OrderedIndexEntries(Generic[S]):
@@ -62,29 +66,30 @@ class OrderedIndexEntries(Generic[S]):
 
     def __init__(self, table: OrderedTable[S], folder: Path) -> None:
         self._table = table
+        self._encode = keys_encoder(table.declared.key)
+        self._make = entries_maker(table.declared, [index.declared for index in table.indexes])
         self._runs = SortedRuns(len(table.indexes), folder)
 
-    def add(self, rows: Rows, values: Sequence[Values]) -> None:
-        table = self._table
-        if not table.indexes:
+    def add(self, rows: Rows, values: Columns) -> None:
+        if not self._table.indexes:
             return
-        encode = table.encode
-        appends = [pairs.append for pairs in self._runs.fresh]
-        table.pack(appends, [encode(key) for key, _ in rows], rows, values)
+        raws, keys = self._encode(list(zip(*[key for key, _ in rows], strict=True)))
+        made = self._make(raws, keys, values)
+        for pairs, new in zip(self._runs.fresh, made, strict=True):
+            pairs += new
         self._runs.added()
 
     def parts(self) -> Iterator[IndexPart]:
         for number, index in enumerate(self._table.indexes):
             last = b""
-            for pairs in self._runs.sorted(number):
+            for entries, keys in self._runs.sorted(number):
                 if index.declared.unique:
-                    entries = [last, *[entry for entry, _ in pairs]]
-                    clashes = list(map(eq, entries, entries[1:]))
+                    clashes = list(map(eq, entries, [last, *entries]))
                     if True in clashes:
-                        raw = pairs[clashes.index(True)][1]
+                        raw = keys[clashes.index(True)]
                         raise UniqueClash(index.name, self._table.decode(raw))
                     last = entries[-1]
-                yield IndexPart(self._table.name, index.name, pairs)
+                yield IndexPart(self._table.name, index.name, entries, keys)
 
     def close(self) -> None:
         self._runs.close()

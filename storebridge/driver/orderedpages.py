@@ -1,4 +1,5 @@
-"""Keys and index entries of a page of bodies at once, for `storebridge.driver.orderedcheck`.
+"""Keys and index entries of a page of bodies at once, for `storebridge.driver.orderedcheck` and
+`storebridge.driver.orderedload`.
 
 Whoever looks at every body of a table spends more on making each of its index entries than the
 engine does on reading them. So here nothing is done entry by entry: fields become bytes a column at
@@ -88,14 +89,53 @@ def keys_decoder(fields: Sequence[Field]) -> DecodeKeys:
 def entry_sums(table: Table, indexes: Iterable[Index]) -> Sums:
     """What sums up the entries of a page of bodies, by index."""
     fields = table.key + table.columns
-    places = {field.name: place for place, field in enumerate(fields)}
-    orders = [tuple(places[name] for name in index.fields) for index in indexes]
+    orders = _orders(fields, indexes)
 
     def sums(raws: Raws, keys: KeyPage, values: Columns) -> list[int]:
         page = _Page(fields, [*keys.columns, *values], keys.pieces, raws)
-        return [page.sum(order) for order in orders]
+        return [sum(map(hash, page.entries(order))) for order in orders]
 
     return sums
+
+
+EncodeKeys = Callable[[Columns], tuple[list[bytes], KeyPage]]
+"""Keys as bytes, and what `entries_maker` needs of them."""
+Entries = Callable[[Raws, KeyPage, Columns], list[list[bytes]]]
+"""For each index the entries that bodies with these keys and values are to have in it, each with
+the key that it names behind a NUL."""
+
+
+def keys_encoder(fields: Sequence[Field]) -> EncodeKeys:
+    """What encodes a page of keys with these fields."""
+    makers = [_from_texts if field.type == "text" else _from_integers for field in fields]
+
+    def text(columns: Columns) -> tuple[list[bytes], KeyPage]:
+        raws = list(map(str.encode, columns[0]))  # type: ignore[arg-type]
+        is_plain = keys.is_plain("".join(columns[0]))  # type: ignore[arg-type]
+        return raws, KeyPage(columns, [raws] if is_plain else [])
+
+    def several(columns: Columns) -> tuple[list[bytes], KeyPage]:
+        pieces = [make(column) for make, column in zip(makers, columns, strict=True)]
+        return list(map(_join, zip(*pieces, strict=True))), KeyPage(columns, pieces)
+
+    return text if [field.type for field in fields] == ["text"] else several
+
+
+def entries_maker(table: Table, indexes: Iterable[Index]) -> Entries:
+    """What makes the entries of a page of bodies, by index."""
+    fields = table.key + table.columns
+    orders = _orders(fields, indexes)
+
+    def entries(raws: Raws, keys: KeyPage, values: Columns) -> list[list[bytes]]:
+        page = _Page(fields, [*keys.columns, *values], keys.pieces, raws)
+        return [list(page.entries(order)) for order in orders]
+
+    return entries
+
+
+def _orders(fields: Sequence[Field], indexes: Iterable[Index]) -> list[tuple[int, ...]]:
+    places = {field.name: place for place, field in enumerate(fields)}
+    return [tuple(places[name] for name in index.fields) for index in indexes]
 
 
 class _Page:
@@ -114,8 +154,8 @@ class _Page:
         self._raws = raws
         self._named: dict[tuple[int, ...], list[bytes]] = {}
 
-    def sum(self, order: tuple[int, ...]) -> int:
-        """The sum over the entries of an index with these fields."""
+    def entries(self, order: tuple[int, ...]) -> Iterable[bytes]:
+        """The entries of an index with these fields, each with the key that it names."""
         entries: Iterable[bytes] = self._entries(order)
         absent = [
             self._columns[place]
@@ -123,8 +163,8 @@ class _Page:
             if self._fields[place].optional and None in self._columns[place]
         ]
         if absent:
-            entries = compress(entries, [None not in each for each in zip(*absent, strict=True)])
-        return sum(map(hash, entries))
+            return compress(entries, [None not in each for each in zip(*absent, strict=True)])
+        return entries
 
     def _entries(self, order: tuple[int, ...]) -> list[bytes]:
         if len(order) > 1 or self._fields[order[0]].type == "integer":

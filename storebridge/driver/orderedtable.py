@@ -14,13 +14,12 @@ from types import CodeType
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from storebridge.driver import keys
-from storebridge.driver.contract import DriverError, ErrorKind, Index, Key, Rows, Table, Values
+from storebridge.driver.contract import DriverError, ErrorKind, Index, Key, Table, Values
 
 S = TypeVar("S")
 Get = Callable[[S, bytes], bytes | None]
 Put = Callable[[S, bytes, bytes], None]
 Delete = Callable[[S, bytes], None]
-Append = Callable[[bytes], None]
 
 
 class OrderedPath(NamedTuple):
@@ -58,8 +57,6 @@ class OrderedTable(Generic[S]):
     """Put and delete the index entries that differ between old and new values."""
     drop: Callable[[Delete[S], Key, Values], None]
     """Delete the index entries of a table entry."""
-    pack: Callable[[Sequence[Append], Sequence[bytes], Rows, Sequence[Values]], None]
-    """For each index, append the entries of these rows, each with its encoded key behind a NUL."""
     clash: Callable[[Get[S], bytes, Key, Values], str | None] | None
     """The unique index where another key has these values; None: the table has no unique index."""
 
@@ -122,7 +119,7 @@ def _functions(
                     put(space0, f'{escaped[n0]} {escaped[k0]}'.encode(), encoded)
     """
     columns = {field.name: number for number, field in enumerate(table.columns)}
-    add, move, drop, clash, pack = "", "", "", "", ""
+    add, move, drop, clash = "", "", "", ""
     namespace = keys.entry_names()
     for number, index in enumerate(indexes):
         namespace[f"space{number}"] = spaces[index.name]
@@ -131,7 +128,6 @@ def _functions(
         put = f"if {new.present or True}: put(space{number}, {new.expression}, encoded)\n"
         delete = f"if {old.present or True}: delete(space{number}, {old.expression})\n"
         add += f"    {put}"
-        pack += f"        if {new.present or True}: a{number}(({new.expression}) + tail)\n"
         drop += f"    {delete}"
         used = [columns[name] for name in index.fields if name in columns]
         if used:
@@ -148,13 +144,8 @@ def _functions(
         f"def add(put, encoded, key, new):\n{key}{becomes}{add}"
         f"def move(put, delete, encoded, key, old, new):\n{key}{was}{becomes}{move}"
         f"def drop(delete, key, old):\n{key}{was}{drop}"
-        f"def pack(appends, raws, rows, values):\n"
-        f"    {keys.unpacking('a', len(indexes), 'appends')}\n"
-        f"    for raw, (key, _), new in zip(raws, rows, values, strict=True):\n"
-        f"        tail = b'\\0' + raw\n"
-        f"    {key}    {becomes}{pack}"
         f"def clash(get, encoded, key, new):\n{key}{becomes}{clash}"
     )
     exec(_code(source), namespace)
-    functions = {name: namespace[name] for name in ("add", "move", "drop", "pack")}
+    functions = {name: namespace[name] for name in ("add", "move", "drop")}
     return functions | {"clash": namespace["clash"] if clash else None}

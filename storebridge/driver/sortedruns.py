@@ -16,7 +16,8 @@ from typing import IO
 
 from storebridge.driver.contract import DriverError, ErrorKind
 
-Pairs = list[tuple[bytes, bytes]]
+Pairs = tuple[list[bytes], list[bytes]]
+"""The first parts, and the second ones."""
 _MEMORY = 2**24
 _EACH = 48
 """What a string takes besides its bytes, and its place in a list."""
@@ -102,9 +103,9 @@ class SortedRuns:
             self._file.seek(begin)
             data = self._file.read(min(size, end - begin))
             begin += len(data)
-            *pairs, rest = (rest + data).split(_END)
-            if pairs:
-                yield pairs
+            whole, found, rest = (rest + data).rpartition(_END)
+            if found:
+                yield whole.split(_END)
 
     def close(self) -> None:
         """Forget everything."""
@@ -139,4 +140,4 @@ def _split(pairs: list[bytes]) -> Pairs:
     parts = b"\0".join(pairs).split(b"\0")
     if len(parts) != 2 * len(pairs):
         raise DriverError(ErrorKind.CORRUPT, "a key with a NUL in it: check the source")
-    return list(zip(parts[0::2], parts[1::2], strict=True))
+    return parts[0::2], parts[1::2]

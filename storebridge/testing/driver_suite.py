@@ -16,6 +16,7 @@ from storebridge.testing.contract.processes import ProcessTests
 from storebridge.testing.contract.reclaiming import ReclaimingTests
 from storebridge.testing.contract.scans import ScanTests
 from storebridge.testing.contract.transactions import TransactionTests
+from storebridge.testing.contract.versions import VersionTests
 from storebridge.testing.harness import BackendHarness
 
 __all__ = ["BackendHarness", "DriverConformance"]
@@ -32,6 +33,7 @@ class DriverConformance(
     ProcessTests,
     ReclaimingTests,
     LoadingTests,
+    VersionTests,
     MachineTests,
 ):
     """Every promise of `storebridge.driver.contract`, tested."""

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from functools import partial
-from itertools import chain
+from itertools import chain, repeat
 from math import inf
 from pathlib import Path
 from time import perf_counter
@@ -29,6 +29,7 @@ from storebridge.driver import (
     Values,
 )
 from storebridge.driver.capabilities import Movable
+from storebridge.driver.pages import Columns
 from storebridge.errors import (
     ConflictError,
     CorruptStoreError,
@@ -146,7 +147,7 @@ class Filling:
     @property
     def skipped(self) -> tuple[Skipped, ...]:
         """What was skipped, in order."""
-        return tuple(Skipped(table, key) for table, key in self.left_out)
+        return self._readable.skipped
 
     def fill(self, content: Content, tell: Tell = lambda entries: None) -> Digest:
         """Make the database hold what the content does. The digest is of the content as it was
@@ -313,8 +314,9 @@ class Filling:
         self._room = min(_MOST, max(_FEWEST, int(self._room * min(2, _SECONDS / took))))
         return result
 
-    def _keep_values(self, rows: Rows, found: list[Values]) -> None:
-        self._values = {row[0]: values for row, values in zip(rows, found, strict=True)}
+    def _keep_values(self, rows: Rows, columns: Columns) -> None:
+        found = zip(*columns, strict=True) if columns else repeat(())
+        self._values = dict(zip([key for key, _ in rows], found))  # noqa: B905 - it may be endless
 
     def _write_differences(self, table: Table, wanted: Pages, there: Pages) -> None:
         values_of = values_from_body(table)

@@ -111,12 +111,13 @@ class Load:
         for part in parts:
             tell(0)
             start = 0
-            while start < len(part.pairs):
-                pairs = part.pairs[start : start + _PAIRS * self._room()]
-                self._add("put_entries", part._replace(pairs=pairs))
-                self._batch.pairs += len(pairs)
-                self._batch.size += sum(map(len, chain.from_iterable(pairs)))
-                start += len(pairs)
+            while start < len(part.keys):
+                stop = start + _PAIRS * self._room()
+                entries, keys = part.entries[start:stop], part.keys[start:stop]
+                self._add("put_entries", part._replace(entries=entries, keys=keys))
+                self._batch.pairs += len(keys)
+                self._batch.size += sum(map(len, entries)) + sum(map(len, keys))
+                start = stop
         if self._begun:
             self._write(self._batch, True)
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter as Counts
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
 from storebridge.database import Database
+from storebridge.driver import Versioned
 from storebridge.errors import ConfigurationError, ConflictError, CorruptStoreError
 from storebridge.location import Location, location_of
 from storebridge.opening import is_same_place
@@ -17,8 +20,7 @@ from storebridge.transfer.content import Content, content_of, tables_of
 from storebridge.transfer.digests import Digest, Digester, TableDigest, digest_of
 from storebridge.transfer.filling import Filling
 from storebridge.transfer.progress import Counter, Watch, require_sound
-from storebridge.transfer.readable import Skipped
-from storebridge.values import values_from_body
+from storebridge.transfer.readable import Readable, Skipped
 
 _ROUNDS = 3
 
@@ -32,7 +34,8 @@ class MigrationReport:
     complete: bool
     """False for a dry run: nothing was written."""
     digest: Digest
-    """Of what was to be copied; the target was read anew and holds exactly that."""
+    """Of what was copied; the target was read anew and holds exactly that, and so did the source at
+    the end."""
     skipped: tuple[Skipped, ...]
     """Entries that were left out, as their bodies cannot be read."""
     added: int = 0
@@ -93,10 +96,13 @@ def _copy(source: Database, filling: Filling, counter: Counter) -> Digest:
     source meanwhile."""
     for _ in range(_ROUNDS):
         try:
-            with content_of(source) as content:
-                copied = filling.fill(content, counter.begin("copy"))
-                _require_counted(content, copied, filling.skipped)
-            there = filling.read_again(counter.begin("verify"))
+            with _version_of(source) as stands:
+                with content_of(source) as content:
+                    copied = filling.fill(content, counter.begin("copy"))
+                    _require_counted(content, copied, filling.skipped)
+                there = filling.read_again(counter.begin("verify"))
+                if there == copied and stands():
+                    return copied
             with content_of(source) as content:
                 current = digest_of(content, without=filling.left_out, tell=counter.begin("verify"))
         except ConflictError:
@@ -111,6 +117,18 @@ def _copy(source: Database, filling: Filling, counter: Counter) -> Digest:
         f"{source.location.text}: is being written to: stop its writers and give the same command"
         " again, only what they have changed is left to copy"
     )
+
+
+@contextmanager
+def _version_of(source: Database) -> Iterator[Callable[[], bool]]:
+    """In the block: asks whether nothing was committed to the source since. Where its engine cannot
+    tell, False: then whoever has to know reads it again."""
+    driver = source.driver
+    if not isinstance(driver, Versioned):
+        yield lambda: False
+        return
+    with closing(source._guarded(driver.hold_version)) as version:
+        yield partial(source._guarded, version.stands)
 
 
 def _require_counted(content: Content, copied: Digest, skipped: Iterable[Skipped]) -> None:
@@ -132,18 +150,14 @@ def _dry_run(
     source: Database, location: Location, counter: Counter, started: float
 ) -> MigrationReport:
     found = places.look(location)
-    skipped: list[Skipped] = []
+    readable = Readable(skip=True)
     digests: dict[str, TableDigest] = {}
     tell = counter.begin("copy")
     with content_of(source) as content:
         for table in tables_of(content.layouts):
-            values_of, digester = values_from_body(table), Digester()
-            for rows in content.pages(table):
-                values = [values_of(key, body) for key, body in rows]
-                paired = list(zip(rows, values, strict=True))
-                skipped += [Skipped(table.name, row[0]) for row, found in paired if found is None]
-                digester.add([row for row, found in paired if found is not None])
-                tell(len(rows))
+            digester = Digester()
+            for _ in readable.pages(table, content, digester, lambda rows, values: None, tell):
+                pass
             digests[table.name] = digester.result()
         digest = Digest(digests, content.totals())
     return MigrationReport(
@@ -151,7 +165,7 @@ def _dry_run(
         target=location.text,
         complete=False,
         digest=digest,
-        skipped=tuple(skipped),
+        skipped=readable.skipped,
         resumed=found.transfer is not None,
         seconds=perf_counter() - started,
     )

@@ -136,29 +136,29 @@ class Bucket:
         self.put(key, value)
         return True
 
-    def put_sorted(self, pairs: Sequence[tuple[bytes, bytes]]) -> bool:
-        """As `put` for each of these, whose keys are in order; where they come behind all that is
-        there, without looking for each. Whether they did: then a larger `fill_percent` suits.
+    def put_sorted(self, keys: Sequence[bytes], values: Sequence[bytes]) -> bool:
+        """As `put` for each of these keys, which are in order, with its value; where they come
+        behind all that is there, without looking for each. Whether they did: then a larger
+        `fill_percent` suits. Raises as `put` does; then those before are set.
         """
         if not self._writable:
             self._refuse()
-        if not self._can_append(pairs):
-            for key, value in pairs:
+        if not self._can_append(keys, values):
+            for key, value in zip(keys, values, strict=True):
                 self.put(key, value)
             return False
-        self._changes.update(pairs)
-        self._fresh += [key for key, _ in pairs]
+        self._changes.update(zip(keys, values, strict=True))
+        self._fresh += keys
         self._version += 1
         return True
 
-    def _can_append(self, pairs: Sequence[tuple[bytes, bytes]]) -> bool:
+    def _can_append(self, keys: Sequence[bytes], values: Sequence[bytes]) -> bool:
         """Whether these are as they should be, in order, and behind all that there is."""
-        if not pairs or {type(part) for pair in pairs for part in pair} != {bytes}:
+        if not keys or {*map(type, keys), *map(type, values)} != {bytes}:
             return False
-        keys = [key for key, _ in pairs]
         if not all(map(lt, keys, keys[1:])) or max(map(len, keys)) > MAX_KEY_SIZE:
             return False
-        if max([len(value) for _, value in pairs]) > MAX_VALUE_SIZE:
+        if max(map(len, values)) > MAX_VALUE_SIZE or len(keys) != len(values):
             return False
         ends = [b"", *self._tree.leaf(None, True).keys[-1:], *self._changed_keys()[-1:]]
         return max(ends) < keys[0]

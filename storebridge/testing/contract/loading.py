@@ -14,10 +14,12 @@ from storebridge.driver import (
     Loader,
     LoadingTransaction,
     Range,
+    Rows,
     Table,
     UniqueClash,
     Values,
 )
+from storebridge.driver.pages import Columns
 from storebridge.testing.contract.base import DriverTests
 from storebridge.testing.harness import reading, writing
 from storebridge.testing.model import Model, add, agree
@@ -104,10 +106,10 @@ class LoadingTests(DriverTests):
         transaction = driver.begin(True)
         loading = cast(LoadingTransaction, transaction)
         loading.clear_indexes(ENTRY.name)
-        rows = [(key, body_of(key, values)) for key, values in sorted(ENTRIES.items())]
+        rows, columns = _rows(ENTRIES.items())
         loading.put_bodies(ENTRY.name, rows)
         with closing(loader.index_entries(ENTRY.name)) as entries:
-            entries.add(rows, [values for _, values in sorted(ENTRIES.items())])
+            entries.add(rows, columns)
             for part in entries.parts():
                 loading.put_entries(part)
         assert transaction.count(ENTRY.name, Range(by="created")) == len(ENTRIES)
@@ -174,6 +176,7 @@ def _pieces(things: list[T], count: int) -> Iterator[list[T]]:
         yield things[start : start + size]
 
 
-def _rows(items: Iterable[tuple[Key, Values]]) -> tuple[list[tuple[Key, bytes]], list[Values]]:
+def _rows(items: Iterable[tuple[Key, Values]]) -> tuple[Rows, Columns]:
     items = sorted(items)
-    return [(key, body_of(key, values)) for key, values in items], [values for _, values in items]
+    columns = list(zip(*[values for _, values in items], strict=True))
+    return [(key, body_of(key, values)) for key, values in items], columns

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -36,6 +37,10 @@ STEP = st.one_of(
 )
 
 
+def _lists(pairs: Any) -> tuple[list[bytes], list[bytes]]:
+    return [key for key, _ in pairs], [value for _, value in pairs]
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(STEP, max_size=30))
 def test_as_put_for_each(db: DB, steps: list[tuple[str, object]]) -> None:
@@ -49,7 +54,7 @@ def test_as_put_for_each(db: DB, steps: list[tuple[str, object]]) -> None:
         bucket: Bucket = tx.bucket(b"b")
         if name == "sorted":
             behind = not expected or not given_ or given_[0][0] > max(expected)  # type: ignore[index]
-            assert bucket.put_sorted(given_) <= behind  # type: ignore[arg-type]
+            assert bucket.put_sorted(*_lists(given_)) <= behind
             expected.update(given_)  # type: ignore[call-overload]
         elif name == "put":
             bucket.put(*given_)  # type: ignore[misc]
@@ -73,8 +78,8 @@ def test_many_commits(db: DB) -> None:
         pairs = [(b"%08d" % number, b"v" * 20) for number in range(start, start + 1000)]
         with db.update() as tx:
             bucket = tx.bucket(b"b")
-            assert bucket.put_sorted(pairs[:500])
-            assert bucket.put_sorted(pairs[500:])
+            assert bucket.put_sorted(*_lists(pairs[:500]))
+            assert bucket.put_sorted(*_lists(pairs[500:]))
             bucket.fill_percent = 0.9
     assert list(check(db)) == []
     with db.view() as tx:
@@ -88,22 +93,22 @@ def test_what_is_refused(db: DB) -> None:
         bucket = tx.bucket(b"b")
         bucket.create_bucket(b"m")
         with pytest.raises(IncompatibleValueError):
-            bucket.put_sorted([(b"a", b"1"), (b"m", b"2")])
+            bucket.put_sorted(*_lists([(b"a", b"1"), (b"m", b"2")]))
         with pytest.raises(InvalidKeyError):
-            bucket.put_sorted([(b"", b"1")])
+            bucket.put_sorted(*_lists([(b"", b"1")]))
         with pytest.raises(InvalidKeyError):
-            bucket.put_sorted([(b"n", b""), (b"x" * 40_000, b"1")])
+            bucket.put_sorted(*_lists([(b"n", b""), (b"x" * 40_000, b"1")]))
         with pytest.raises(TypeError):
-            bucket.put_sorted([(b"o", "text")])  # type: ignore[list-item]
-        assert not bucket.put_sorted([])
-        assert not bucket.put_sorted([(b"z", b"1"), (b"y", b"2")])
-        assert not bucket.put_sorted([(bytearray(b"zz"), b"3")])  # type: ignore[list-item]
+            bucket.put_sorted(*_lists([(b"o", "text")]))
+        assert not bucket.put_sorted(*_lists([]))
+        assert not bucket.put_sorted(*_lists([(b"z", b"1"), (b"y", b"2")]))
+        assert not bucket.put_sorted(*_lists([(bytearray(b"zz"), b"3")]))
     with db.view() as tx:
         bucket = tx.bucket(b"b")
         expected = [(b"a", b"1"), (b"n", b""), (b"y", b"2"), (b"z", b"1"), (b"zz", b"3")]
         assert bucket.items() == expected
         with pytest.raises(ReadOnlyError):
-            bucket.put_sorted([(b"zzz", b"")])
+            bucket.put_sorted(*_lists([(b"zzz", b"")]))
 
 
 def test_branches_that_are_passed_through(db: DB) -> None:
@@ -113,7 +118,7 @@ def test_branches_that_are_passed_through(db: DB) -> None:
     for start in range(0, count, 5000):
         with db.update() as tx:
             bucket = tx.bucket(b"b")
-            bucket.put_sorted([(b"%050d" % n, b"") for n in range(start, start + 5000)])
+            bucket.put_sorted(*_lists([(b"%050d" % n, b"") for n in range(start, start + 5000)]))
             bucket.fill_percent = 0.9
     kept = db._cache.branches
     assert len(kept) < 300

@@ -14,7 +14,13 @@ from storebridge_memory.driver import MemoryDriver
 from storebridge.driver import keys, orderedcheck
 from storebridge.driver.contract import Field, Index, Key, Table, Values
 from storebridge.driver.mapengine import MapEngine
-from storebridge.driver.orderedpages import entry_sums, keys_decoder, sum_of
+from storebridge.driver.orderedpages import (
+    entries_maker,
+    entry_sums,
+    keys_decoder,
+    keys_encoder,
+    sum_of,
+)
 from storebridge.driver.pages import Columns, all_equal, page_of
 
 TEXT, NUMBER = Field("id"), Field("number", "integer")
@@ -56,6 +62,33 @@ def test_a_page_of_keys(fields: tuple[Field, ...], data: st.DataObject) -> None:
     assert list(zip(*found.columns, strict=True)) == page
     for column, pieces in zip(zip(*page, strict=True), found.pieces, strict=False):
         assert list(pieces) == [keys.join((each,), True) for each in column]
+
+
+@given(st.sampled_from(FIELDS), st.data())
+def test_a_page_of_keys_as_bytes(fields: tuple[Field, ...], data: st.DataObject) -> None:
+    """And encoded as one by one."""
+    key = st.tuples(*(texts if field.type == "text" else integers for field in fields))
+    page = data.draw(st.lists(key, min_size=1, max_size=9))
+    raws, made = keys_encoder(fields)(list(zip(*page, strict=True)))
+    assert raws == list(map(keys.key_encoder(fields), page))
+    assert list(zip(*made.columns, strict=True)) == page
+    for column, pieces in zip(zip(*page, strict=True), made.pieces, strict=False):
+        assert list(pieces) == [keys.join((each,), True) for each in column]
+
+
+@given(entries)
+def test_entries(page: list[tuple[Key, Values]]) -> None:
+    """The entries of each index, and the keys that they name."""
+    encode = keys.key_encoder(TABLE.key)
+    raws, made = keys_encoder(TABLE.key)(list(zip(*[key for key, _ in page], strict=True)))
+    columns = list(zip(*[values for _, values in page], strict=True))
+    found = entries_maker(TABLE, TABLE.indexes)(raws, made, columns)
+    for index, pairs in zip(TABLE.indexes, found, strict=True):
+        entry = keys.entry_encoder(TABLE, index)
+        due = [(entry(key, values), encode(key)) for key, values in page]
+        assert [tuple(pair.split(b"\0")) for pair in pairs] == [
+            pair for pair in due if pair[0] is not None
+        ]
 
 
 @given(st.sampled_from(FIELDS), st.lists(texts, min_size=1, max_size=3), st.data())

@@ -36,7 +36,12 @@ def test_any_pairs(
             runs.added()
         for kind in (0, 1):
             expected = sorted(chain.from_iterable(page[kind:] for page in pages))
-            assert list(chain.from_iterable(runs.sorted(kind))) == expected
+            found = [
+                pair
+                for firsts, seconds in runs.sorted(kind)
+                for pair in zip(firsts, seconds, strict=True)
+            ]
+            assert found == expected
 
 
 def collect(runs: SortedRuns, count: int) -> None:
@@ -54,10 +59,10 @@ def test_memory(tmp_path: Path) -> None:
         tracemalloc.start()
         with closing(SortedRuns(1, tmp_path, 2**21)) as runs:
             collect(runs, count)
-            found, last = 0, (b"", b"")
-            for pairs in runs.sorted(0):
-                assert last < pairs[0]
-                found, last = found + len(pairs), pairs[-1]
+            found, last = 0, b""
+            for firsts, _ in runs.sorted(0):
+                assert last < firsts[0]
+                found, last = found + len(firsts), firsts[-1]
             assert found == count
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()

@@ -185,7 +185,7 @@ def test_a_small_map_grows_while_a_table_is_loaded(open_driver: Open, small_star
         transaction.clear_indexes("thing")
         for start in range(0, 2000, 500):
             page = rows[start : start + 500]
-            entries.add(page, [("new",)] * 500)
+            entries.add(page, [["new"] * 500])
             transaction.put_bodies("thing", page)
         for part in entries.parts():
             transaction.put_entries(part)
