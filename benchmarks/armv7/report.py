@@ -19,8 +19,9 @@ _BACKENDS = ("memory", "sqlite", "lmdb", "bolt", "tinydb", "postgresql")
 _FOLDER = re.compile(r"/[^\s:]*/pytest-[^\s:]*/")
 """Where the tests had their files."""
 _INTRODUCTION = """\
-Made by `make armv7`: Debian's armhf under qemu's user emulation. What that can show and what it
-cannot is said in [armv7/README.md](../armv7/README.md).
+Made by the steps of `make armv7`, each at the commit that stands beside it: Debian's armhf under
+qemu's user emulation. What that can show and what it cannot is said in
+[armv7/README.md](../armv7/README.md).
 """
 _RATIOS = """\
 How many times as long as by hand: the median of storebridge over that of the same work on bare
