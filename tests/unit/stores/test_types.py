@@ -15,6 +15,8 @@ from storebridge import (
     ConfigurationError,
     Database,
     InvalidRecordError,
+    Job,
+    JobStore,
     Record,
     RecordSpec,
     RecordStore,
@@ -101,3 +103,10 @@ def test_dicts_with_other_keys_than_text(database: Database, key: Any) -> None:
         with pytest.raises(ConfigurationError, match=r"Odd\.odd: .*dict\[str"):
             RecordStore(database, RecordSpec(name="odd", type=made))
     assert "odd" not in database.layouts
+
+
+def test_one_of_a_few_values(database: Database) -> None:
+    """What a field may be is told to who gives it something else."""
+    with pytest.raises(InvalidRecordError) as caught:
+        JobStore(database).create(Job(type="cron"))  # type: ignore[arg-type]
+    assert str(caught.value) == "type: 'cron' is none of batch, daemon, ops, service"
