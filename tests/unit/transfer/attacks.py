@@ -11,6 +11,7 @@ from pathlib import Path
 from storebridge import JobStore, StorebridgeError, open_database
 from storebridge.check import check
 from storebridge.testing.stores.base import contents
+from storebridge.transfer.progress import Progress
 from storebridge.transfer.verification import verify
 from tests.unit.transfer.support import (
     SUFFIXES,
@@ -77,10 +78,13 @@ def turn_bits_of_target(backend: str, mover: Mover, plain: str, tmp_path: Path, 
     before, and not one that lacks anything after, indexes included.
     """
     expected = None
+    steps: list[Progress] = []
+    with open_database(plain, read_only=True) as source:
+        source.migrate_to(f"{backend}://{new_folder(tmp_path / 'whole')}/x", watch=steps.append)
     for chance in flips(count, f"target {backend}"):
         folder = new_folder(tmp_path / "target")
         target = f"{backend}://{folder}/x"
-        assert mover.move(plain, target, steps=chance.randrange(3, 25)) == "stopped"
+        assert mover.move(plain, target, steps=chance.randrange(3, len(steps))) == "stopped"
         if not data_files(folder):
             continue
         where = flip(folder, chance)
