@@ -62,11 +62,6 @@ class Codec(Generic[R]):
         kinds = {field.name: field.type for field in _fields(record_type)}
         _check_members(record_type, kinds)
         self._raw_fields = tuple(n for n, kind in kinds.items() if type(kind) is inspect.RawType)
-        self._choices = {
-            name: kind.values
-            for name, kind in kinds.items()
-            if isinstance(kind, inspect.LiteralType)
-        }
         self._times = tuple(n for n, kind in kinds.items() if _is_time(kind))
         self._more_times = tuple(n for n in self._times if n not in ("created_at", "modified_at"))
         within = {
@@ -144,10 +139,11 @@ class Codec(Generic[R]):
                 encoder.encode(getattr(record, name))
             except (TypeError, ValueError, ArithmeticError, RecursionError) as cause:
                 return f"{name}: {reason(cause)}"
-        for name, choices in self._choices.items():
-            value = getattr(record, name)
-            if value not in choices:
-                return f"{name}: {value!r} is none of {', '.join(map(str, choices))}"
+        for field in _fields(self.type):
+            if isinstance(field.type, inspect.LiteralType):
+                value, choices = getattr(record, field.name), field.type.values
+                if value not in choices:
+                    return f"{field.name}: {value!r} is none of {', '.join(map(str, choices))}"
         return f"{self.type.__name__}: {reason(error)}"
 
     def _difference(self, record: R, copy: R) -> str:
