@@ -232,8 +232,11 @@ def test_watching_hears_at_once(
 
 def test_who_listens_no_more_leaves_nothing(postgresql: Database, jobs: JobStore) -> None:
     """The connection and the thread of who watched end with the watching."""
+    before = set(threading.enumerate())  # with those of whom other tests abandoned
     events = jobs.watch(after=0)
     next(events)
+    begun = set(threading.enumerate()) - before
+    assert [thread.name for thread in begun] == ["storebridge-listen"]
     events.close()  # type: ignore[attr-defined]
     deadline = time.monotonic() + 20
     with postgresql.connect() as connection:
@@ -241,7 +244,7 @@ def test_who_listens_no_more_leaves_nothing(postgresql: Database, jobs: JobStore
         while connection.execute(query).fetchone() != (0,):
             assert time.monotonic() < deadline
             time.sleep(0.01)
-    while any(thread.name == "storebridge-listen" for thread in threading.enumerate()):
+    while begun & set(threading.enumerate()):
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
