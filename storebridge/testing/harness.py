@@ -12,8 +12,6 @@ from functools import cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
 
-import pytest
-
 from storebridge.driver import Backend, Driver, DriverError, ErrorKind, Options, Traits, Transaction
 
 
@@ -89,15 +87,21 @@ class BackendHarness:
 
     def require_processes(self, processes: str) -> None:
         if self.traits.processes != processes:
-            pytest.skip(f"trait processes: {self.traits.processes}")
+            _skip(f"trait processes: {self.traits.processes}")
 
     def require_persistent(self) -> None:
         if not self.traits.persistent:
-            pytest.skip("trait persistent: False")
+            _skip("trait persistent: False")
 
     def require_files(self) -> None:
         if not self.files:
-            pytest.skip(f"{self.backend.name} keeps no files")
+            _skip(f"{self.backend.name} keeps no files")
+
+
+def _skip(reason: str) -> None:
+    import pytest  # the workers, which import this module, start in half the time without
+
+    pytest.skip(reason)
 
 
 def patience(seconds: float) -> float:
@@ -144,6 +148,8 @@ def refused(*kinds: ErrorKind, driver: Driver | None = None) -> Iterator[None]:
     """The block must raise an error of one of these kinds. Without a driver (nothing could be
     opened, so nobody can classify) it must be a DriverError.
     """
+    import pytest  # see _skip
+
     with pytest.raises(Exception) as caught:
         yield
     kind = kind_of(caught.value, driver)
