@@ -124,8 +124,7 @@ class KeyValueStore(KeyReading, MutableMapping[Key, Any]):
         **more: Any,
     ) -> None:
         """Set many keys in one transaction."""
-        items = list(other.items() if isinstance(other, Mapping) else other)
-        items += more.items()
+        items = pairs(other, more)
         self._do(self._put_all, [self._put(key, value, expires_in) for key, value in items])
 
     def _put(self, key: Key, value: Any, expires_in: Seconds | None) -> _Put:
@@ -270,3 +269,10 @@ class KeyValueStore(KeyReading, MutableMapping[Key, Any]):
     def discard(self, key: Key) -> None:
         """Remove a key whose value cannot be read. ConflictError if it can."""
         self._records.discard(self._id(key))
+
+
+def pairs(
+    other: Mapping[Any, Any] | Iterable[tuple[Any, Any]], more: Mapping[str, Any]
+) -> list[tuple[Any, Any]]:
+    """What `update` is given, as `dict.update` is."""
+    return [*(other.items() if isinstance(other, Mapping) else other), *more.items()]

@@ -67,6 +67,7 @@ class Turn:
         self._timeout = timeout
         self._statistics = statistics
         self._lock = RLock()
+        self._owned: Callable[[], bool] = self._lock._is_owned  # type: ignore[attr-defined]
         self._mutex = RLock()  # the line and where its jobs are, for moments
         self.line: deque[Job] = deque()
         """Who waits, first come first: a job a thread, and a thread that waits makes no more of
@@ -79,7 +80,7 @@ class Turn:
     @property
     def is_mine(self) -> bool:
         """Whether the calling thread holds it."""
-        return self._lock._is_owned()  # type: ignore[attr-defined, no-any-return]
+        return self._owned()
 
     @property
     def is_busy_here(self) -> bool:
@@ -89,7 +90,7 @@ class Turn:
 
     def check_not_mine(self) -> None:
         """TransactionError if the calling thread holds it."""
-        if self._lock._is_owned():  # type: ignore[attr-defined]
+        if self._owned():
             raise self.in_between()
 
     def in_between(self) -> TransactionError:
@@ -107,7 +108,7 @@ class Turn:
     def take(self) -> None:
         """Wait for the turn. StoreLockedError after the timeout, TransactionError if the thread has
         it or waits for it already."""
-        if self._lock._is_owned():  # type: ignore[attr-defined]
+        if self._owned():
             raise self.in_between()
         if not self.try_take():
             self.stand_in_line(Job())
@@ -126,12 +127,12 @@ class Turn:
             finally:
                 self.give()
         finally:
-            if self._lock._is_owned():  # type: ignore[attr-defined]
+            if self._owned():
                 self.give()
 
     def give(self) -> None:
         """Let the next thread write, if this one was writing."""
-        if self._lock._is_owned():  # type: ignore[attr-defined]
+        if self._owned():
             self._lock.release()
             if self.line:
                 self._call_next()

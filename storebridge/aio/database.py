@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import storebridge.database
 from storebridge.aio.writer import Writer
@@ -187,3 +187,19 @@ def _wake(loop: asyncio.AbstractEventLoop, news: asyncio.Event) -> None:
 async def _wait(news: asyncio.Event) -> None:
     with suppress(TimeoutError):  # another process may have written
         await asyncio.wait_for(news.wait(), POLL_SECONDS)
+
+
+class InDatabase:
+    """What an awaited store is besides: closed with its database, at the end of `async with`."""
+
+    database: Database
+
+    async def close(self) -> None:
+        """Close the database, when all that waits is done."""
+        await self.database.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()

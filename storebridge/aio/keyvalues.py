@@ -7,16 +7,17 @@ from functools import partial
 from typing import Any, Self
 
 import storebridge
-from storebridge.aio.database import Database, iterated
+from storebridge.aio.database import Database, InDatabase, iterated
 from storebridge.aio.locks import Lock
 from storebridge.entries import ABSENT, Change, Entry, Lifetime
 from storebridge.keyspace import Key
+from storebridge.keyvalues import pairs
 from storebridge.locks import LockRecord
 from storebridge.owner import Owner
 from storebridge.times import Seconds
 
 
-class KeyValueStore:
+class KeyValueStore(InDatabase):
     """A dict in a database, exact in types, for the tasks of one event loop. Made by `open`.
 
     What the store's own methods promise holds here; nothing blocks the loop. Python awaits neither
@@ -41,16 +42,6 @@ class KeyValueStore:
         """The store of this name in a database, made if it is missing. See the store's own."""
         make = partial(storebridge.KeyValueStore, lifetime=lifetime, header=header)
         return cls(database, await database.alone(make, database.sync, name))
-
-    async def close(self) -> None:
-        """Close the database, when all that waits is done."""
-        await self.database.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
 
     # --- reading ---
 
@@ -155,8 +146,7 @@ class KeyValueStore:
         expires_in: Seconds | None = None,
         **more: Any,
     ) -> None:
-        items = list(other.items() if isinstance(other, Mapping) else other)
-        items += more.items()
+        items = pairs(other, more)  # here, as the caller's iterable is his thread's
         await self.database.write(self.sync.update, items, expires_in=expires_in)
 
     async def pop(self, key: Key, default: Any = ABSENT) -> Any:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import timedelta
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, TypeVar
 
 import storebridge
 import storebridge.leases
-from storebridge.aio.database import Database, iterated
+from storebridge.aio.database import Database, InDatabase, iterated
 from storebridge.check import Watch
 from storebridge.errors import StorebridgeError
 from storebridge.events import Event
@@ -26,7 +26,7 @@ from storebridge.store import StateChange
 R = TypeVar("R", bound=Record)
 
 
-class RecordStore(Generic[R]):
+class RecordStore(InDatabase, Generic[R]):
     """Records of one type in a database, for the tasks of one event loop.
 
     What the store's own methods promise holds here; nothing blocks the loop. `RecordStore.open`
@@ -43,16 +43,6 @@ class RecordStore(Generic[R]):
         """The store of a specification in a database, made if it is missing."""
         store = await database.alone(storebridge.RecordStore, database.sync, spec)
         return RecordStore(database, store)
-
-    async def close(self) -> None:
-        """Close the database, when all that waits is done."""
-        await self.database.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
 
     async def create(self, record: R) -> R:
         return await self.database.write(self.sync.create, record)

@@ -8,11 +8,9 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-import pytest
-
 from storebridge import Database, ExecutionStore, Retention, read_archive
 from storebridge.compaction.compact import free_share
-from storebridge.driver.capabilities import Compactor
+from storebridge.testing.contract.reclaiming import compactor_of
 from storebridge.testing.harness import BackendHarness, attack
 from storebridge.testing.stores.agers import (
     DAY,
@@ -27,11 +25,6 @@ from storebridge.testing.stores.base import StoreTests, Ticks, contents, open_at
 
 OLD = 400
 _PROCESSES = 3
-
-
-def require_compactor(database: Database) -> None:
-    if not isinstance(database.driver, Compactor):
-        pytest.skip("trait Compactor: no")
 
 
 def on_disk(harness: BackendHarness) -> int:
@@ -59,7 +52,7 @@ class CompactionTests(StoreTests):
         harness.require_files()
         clock = Ticks()
         with open_at(harness, clock=clock) as database:
-            require_compactor(database)
+            compactor_of(database.driver)
             executions = fill(database, clock)
             report = database.compact(Retention(keep=DAY))
             assert report.before is not None
@@ -82,7 +75,7 @@ class CompactionTests(StoreTests):
         harness.require_files()
         clock = Ticks()
         with open_at(harness, clock=clock) as database:
-            require_compactor(database)
+            compactor_of(database.driver)
             fill(database, clock)
             report = database.compact(Retention(keep=DAY), above=0.99)
             assert report.skipped is not None
@@ -95,7 +88,7 @@ class CompactionTests(StoreTests):
         harness.require_files()
         clock = Ticks()
         with open_at(harness, clock=clock, compact=0.3) as database:
-            require_compactor(database)
+            compactor_of(database.driver)
             executions = fill(database, clock)
             rule = Retention(keep=DAY)
             assert database.compact_if_needed(rule) is None
@@ -115,7 +108,7 @@ class CompactionTests(StoreTests):
         harness.require_files()
         clock = Ticks()
         with open_at(harness, clock=clock) as database:
-            require_compactor(database)
+            compactor_of(database.driver)
             fill(database, clock)
             database.compact(Retention(keep=DAY), reclaim=False)
             before = contents(database)
@@ -135,7 +128,7 @@ class CompactionTests(StoreTests):
         harness.require_files()
         clock = Ticks()
         with open_at(harness, clock=clock, lock_timeout=30.0) as database, ExitStack() as stack:
-            require_compactor(database)
+            compactor_of(database.driver)
             executions = fill(database, clock, 3 * OLD)
             workers = [
                 stack.enter_context(

@@ -132,7 +132,7 @@ class Parents:
             JobStore(other).create(Job())
 
 
-def location_of(backend: str, folder: Path, server: Server | None) -> str:
+def location_of(backend: str, folder: Path) -> str:
     if backend == "memory":
         return f"memory:{folder}"
     return f"{backend}://{folder}/x?durability=off"
@@ -145,7 +145,7 @@ def test_each_lock(backend: str, tmp_path: Path, request: pytest.FixtureRequest)
     if backend == "postgresql":
         location = request.getfixturevalue("postgresql").target()
     else:
-        location = location_of(backend, tmp_path, None)
+        location = location_of(backend, tmp_path)
     parents = Parents(location)
     locks = dict(parents.locks())
     assert len(locks) >= 3, locks
