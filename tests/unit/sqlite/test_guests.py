@@ -7,6 +7,7 @@ user, they lock the owner out: "attempt to write a readonly database".
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -232,3 +233,34 @@ def test_a_file_that_grows_while_it_is_looked_at(
     monkeypatch.setattr(files, "_look", lambda *_: (next(looks), next(sizes)))
     files.prepare(path, Options())
     assert list(sizes) == []
+
+
+@two_users
+def test_beside_an_owner_that_comes_and_goes(path: Path, start: Callable[..., Any]) -> None:
+    """Another user who opens at the very moment at which the owner leaves makes nothing that stays:
+    the owner writes on, and every file is his.
+    """
+    owner = start(path, OWNER, mode=0o644)
+    assert [owner.do(word) for word in ("open", "write", "close")] == ["opened", 1, "closed"]
+    stop, opened, strange = threading.Event(), [0], list[DriverError]()
+
+    def look() -> None:
+        while not stop.is_set():
+            try:
+                backend.open(str(path), Options(read_only=True)).close()
+                opened[0] += 1
+            except DriverError as error:
+                strange.append(error)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        for turn in range(2, 60):
+            done = [owner.do(word) for word in ("open", "write", "close")]
+            assert done == ["opened", turn, "closed"]
+    finally:
+        stop.set()
+        looking.join()
+    assert opened[0] > 10
+    assert strange == []
+    assert_all_of_owner(path)
